@@ -1,0 +1,31 @@
+package messages
+
+import (
+	"fmt"
+
+	"github.com/google/uuid"
+)
+
+// Event ids travel in the layout of a .NET GUID: the first group (4 bytes), the second and the third (2 each) in
+// little-endian order, the last 8 bytes as they are written. The functions of this file are the only place that knows.
+// Without the conversion a client agrees with itself, but not with HTTP, projections, logs and other languages.
+
+// AppendGUID appends the 16 bytes of id as they travel.
+func AppendGUID(b []byte, id uuid.UUID) []byte {
+	return append(b, id[3], id[2], id[1], id[0], id[5], id[4], id[7], id[6],
+		id[8], id[9], id[10], id[11], id[12], id[13], id[14], id[15])
+}
+
+// ParseGUID reads an id as it travels. Anything but 16 bytes is an error, but for none at all: that is the zero id.
+func ParseGUID(b []byte) (uuid.UUID, error) {
+	if len(b) == 0 {
+		return uuid.UUID{}, nil
+	}
+	if len(b) != 16 {
+		return uuid.UUID{}, fmt.Errorf("%w: an event id of %d bytes, not 16", ErrMalformed, len(b))
+	}
+	return uuid.UUID{
+		b[3], b[2], b[1], b[0], b[5], b[4], b[7], b[6],
+		b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15],
+	}, nil
+}
