@@ -1,0 +1,188 @@
+package conn
+
+import (
+	"encoding/binary"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/goeventstore/eventstore/messages"
+)
+
+// Waiter waits for what comes with one correlation id. Its methods are called from the connection's own goroutines,
+// never two at a time, with no lock held, and must not block.
+type Waiter interface {
+	// Reply takes an answer. The body is valid during the call only.
+	Reply(command messages.Command, body []byte)
+	// End says that no (further) answer comes: ErrTimeout, or the cause of the connection's end. It is the last call.
+	End(err error)
+}
+
+// Ticket names a request of this connection, for Send and Forget.
+type Ticket uint64
+
+// mode says how long a waiter stays in the table.
+type mode uint8
+
+const (
+	once     mode = iota // until the first answer, or Config.Timeout
+	untimed              // until the first answer, however long it takes
+	exchange             // until Forget
+)
+
+// handshake is the ticket of IdentifyClient. On the wire it reads as line ends: an HTTP server, which otherwise waits for
+// the end of a line, refuses it at once in HTTP, and the error can say so.
+const handshake Ticket = 0x0a0d0a0d0a0d0a0d
+
+// table knows who waits for what. Correlation ids are a random prefix of the connection and a count, so that finding
+// a waiter is a look-up by a number.
+type table struct {
+	prefix  [8]byte
+	last    atomic.Uint64 // the newest ticket
+	waiting map[Ticket]*entry
+	free    *entry // entries to use again, linked by next
+	// Calls with a time limit, in the order of their deadlines: the limit is the same for all, so that is the order
+	// in which they were sent.
+	first, newest *entry
+}
+
+type entry struct {
+	ticket     Ticket
+	waiter     Waiter
+	mode       mode
+	deadline   time.Duration // since the connection's epoch
+	prev, next *entry
+}
+
+func (t *table) id(k Ticket) (id messages.ID) {
+	copy(id[:8], t.prefix[:])
+	binary.LittleEndian.PutUint64(id[8:], uint64(k))
+	return id
+}
+
+// ticket is the reverse of id; false for an id that is none of ours.
+func (t *table) ticket(id messages.ID) (Ticket, bool) {
+	return Ticket(binary.LittleEndian.Uint64(id[8:])), [8]byte(id[:8]) == t.prefix
+}
+
+func (t *table) add(k Ticket, w Waiter, m mode, deadline time.Duration) {
+	e := t.free
+	if e != nil {
+		t.free = e.next
+	} else {
+		e = new(entry)
+	}
+	*e = entry{ticket: k, waiter: w, mode: m, deadline: deadline}
+	t.waiting[k] = e
+	if m == once {
+		e.prev = t.newest
+		if t.newest != nil {
+			t.newest.next = e
+		} else {
+			t.first = e
+		}
+		t.newest = e
+	}
+}
+
+func (t *table) remove(e *entry) {
+	delete(t.waiting, e.ticket)
+	if e.mode == once {
+		if e.prev != nil {
+			e.prev.next = e.next
+		} else {
+			t.first = e.next
+		}
+		if e.next != nil {
+			e.next.prev = e.prev
+		} else {
+			t.newest = e.prev
+		}
+	}
+	*e = entry{next: t.free}
+	t.free = e
+}
+
+// expired removes the first call whose deadline has come, if any.
+func (t *table) expired(now time.Duration) Waiter {
+	if t.first == nil || t.first.deadline > now {
+		return nil
+	}
+	w := t.first.waiter
+	t.remove(t.first)
+	return w
+}
+
+// takeAll empties the table, in the order in which the requests were sent.
+func (t *table) takeAll() []Waiter {
+	tickets := make([]Ticket, 0, len(t.waiting))
+	for k := range t.waiting {
+		tickets = append(tickets, k)
+	}
+	slices.Sort(tickets)
+	waiters := make([]Waiter, len(tickets))
+	for i, k := range tickets {
+		waiters[i] = t.waiting[k].waiter
+	}
+	t.waiting, t.first, t.newest, t.free = nil, nil, nil, nil
+	return waiters
+}
+
+// NextTicket returns a new ticket. It is taken before the request is sent, so that its owner knows how to Forget it
+// before the first answer can come.
+func (c *Conn) NextTicket() Ticket { return Ticket(c.table.last.Add(1)) }
+
+// Call sends r and has w told of the one answer, or of ErrTimeout when there is none within Config.Timeout; with wait it
+// waits for as long as the connection lives. The credentials are a block made by messages.AppendCredentials, or nil. An
+// error means that nothing was sent and w will not be called: the cause of the connection's end, or what is wrong with r.
+func (c *Conn) Call(k Ticket, r messages.Request, credentials []byte, w Waiter, wait bool) error {
+	if wait {
+		return c.start(k, r, credentials, w, untimed)
+	}
+	return c.start(k, r, credentials, w, once)
+}
+
+// Open sends r and has w told of everything that comes with its correlation id, until Forget. Errors as in Call.
+func (c *Conn) Open(k Ticket, r messages.Request, credentials []byte, w Waiter) error {
+	return c.start(k, r, credentials, w, exchange)
+}
+
+// Send sends r with the correlation id of an open exchange.
+func (c *Conn) Send(k Ticket, r messages.Request, credentials []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cause != nil {
+		return c.cause
+	}
+	return c.out.append(c.table.id(k), credentials, r)
+}
+
+// Forget drops the waiter: it is not called again, except by a call that is under way. It reports whether it was there.
+func (c *Conn) Forget(k Ticket) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.table.waiting[k]
+	if e == nil {
+		return false
+	}
+	c.table.remove(e)
+	return true
+}
+
+// start registers the waiter under the lock that the frame is queued under, so that no answer can miss it.
+func (c *Conn) start(k Ticket, r messages.Request, credentials []byte, w Waiter, m mode) error {
+	var deadline time.Duration
+	if m == once {
+		deadline = c.now() + c.cfg.Timeout
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cause != nil {
+		return c.cause
+	}
+	if err := c.out.append(c.table.id(k), credentials, r); err != nil {
+		return err
+	}
+	c.table.add(k, w, m, deadline)
+	return nil
+}
