@@ -162,7 +162,7 @@ func (c *Conn) now() time.Duration { return time.Since(c.epoch) }
 // identified is told of the answer to IdentifyClient.
 type identified chan error
 
-func (w identified) Reply(command messages.Command, body []byte) {
+func (w identified) Reply(command messages.Command, _ []byte) {
 	switch command {
 	case messages.ClientIdentified:
 		w <- nil

@@ -1,6 +1,7 @@
 package messages
 
 import (
+	"errors"
 	"fmt"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -17,12 +18,19 @@ type fields struct {
 	err  error
 }
 
+// protowire itself takes larger field numbers than a message may have.
+var errFieldNumber = errors.New("invalid field number")
+
 // next advances to the next field of varint or bytes type, false at the end or at an error.
 func (f *fields) next() bool {
 	for f.err == nil && len(f.rest) > 0 {
 		num, typ, n := protowire.ConsumeTag(f.rest)
 		if n < 0 {
 			f.err = protowire.ParseError(n)
+			return false
+		}
+		if num > protowire.MaxValidNumber {
+			f.err = errFieldNumber
 			return false
 		}
 		f.rest = f.rest[n:]

@@ -28,6 +28,23 @@ var (
 	ErrFrameTooLarge = errors.New("frame too large")
 )
 
+// LengthError is the error of a frame that announces a length which no frame has.
+type LengthError struct {
+	Length int32  // as announced
+	prefix []byte // the first bytes, and what they look like
+	guess  string
+}
+
+// Error shows the first bytes and says what the peer seems to speak instead, if they tell.
+func (e *LengthError) Error() string {
+	return fmt.Sprintf("the prefix % x announces %d bytes, 1 to %d are legal%s", e.prefix, e.Length, MaxFrame, e.guess)
+}
+
+// Is makes it ErrFrameTooLarge for a large length, and ErrMalformed for one that is no length.
+func (e *LengthError) Is(target error) bool {
+	return target == ErrFrameTooLarge && e.Length > 0 || target == ErrMalformed && e.Length <= 0
+}
+
 // ID is a correlation id: 16 bytes that a reply repeats unchanged, in no particular order.
 type ID [16]byte
 
@@ -145,6 +162,7 @@ type Reader struct {
 	buf        []byte
 	start, end int // what is buffered and not yet returned
 	base       int
+	idle       int  // reads in a row that brought nothing
 	first      bool // nothing was returned yet: the peer may not speak this protocol at all
 	err        error
 }
@@ -163,7 +181,7 @@ func (r *Reader) Next() (Frame, error) {
 		if len(b) >= prefixSize {
 			n := binary.LittleEndian.Uint32(b)
 			if n == 0 || n > MaxFrame {
-				r.err = r.badLength(b, n)
+				r.err = &LengthError{Length: int32(n), prefix: slices.Clone(b[:prefixSize]), guess: r.guess(b)}
 				break
 			}
 			if total := prefixSize + int(n); len(b) >= total {
@@ -199,8 +217,15 @@ func (r *Reader) fill() {
 	}
 	n, err := r.r.Read(r.buf[r.end:])
 	r.end += n
-	if err == nil || n > 0 {
+	switch {
+	case n > 0:
+		r.idle = 0
 		return // an error beside bytes comes again
+	case err == nil:
+		if r.idle++; r.idle < 100 {
+			return
+		}
+		err = io.ErrNoProgress
 	}
 	r.err = err
 	if errors.Is(err, io.EOF) && have > 0 {
@@ -209,14 +234,6 @@ func (r *Reader) fill() {
 			r.err = fmt.Errorf("%w%s: %w", ErrMalformed, guess, r.err)
 		}
 	}
-}
-
-func (r *Reader) badLength(b []byte, n uint32) error {
-	kind := ErrMalformed
-	if int32(n) > 0 {
-		kind = ErrFrameTooLarge
-	}
-	return fmt.Errorf("%w: the prefix % x announces %d bytes, 1 to %d are legal%s", kind, b[:prefixSize], int32(n), MaxFrame, r.guess(b))
 }
 
 // guess says what a peer seems to speak instead, when its very first bytes tell.

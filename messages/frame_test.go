@@ -17,10 +17,10 @@ import (
 	"github.com/goeventstore/eventstore/messages/pb"
 )
 
-func unhex(t testing.TB, s string) []byte {
-	t.Helper()
+func unhex(tb testing.TB, s string) []byte {
+	tb.Helper()
 	b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return b
 }
 
@@ -39,28 +39,42 @@ func TestFramesOfARealServer(t *testing.T) {
 		credentials []byte
 		request     messages.Request
 	}{
-		{"identify", "18000000f5000000000000000000000000000000000108011202676f", messages.ID(unhex(t, "00000000000000000000000000000001")), nil,
-			messages.Of(messages.IdentifyClient, &pb.IdentifyClient{Version: proto.Int32(1), ConnectionName: proto.String("go")})},
+		{
+			"identify", "18000000f5000000000000000000000000000000000108011202676f", messages.ID(unhex(t, "00000000000000000000000000000001")), nil,
+			messages.Of(messages.IdentifyClient, &pb.IdentifyClient{Version: proto.Int32(1), ConnectionName: proto.String("go")}),
+		},
 		{"heartbeat", "120000000100000102030405060708090a0b0c0d0e0f", id, nil, messages.Raw(messages.HeartbeatRequest, nil)},
 		{"ping", "170000000300000102030405060708090a0b0c0d0e0f68656c6c6f", id, nil, messages.Raw(messages.Ping, []byte("hello"))},
-		{"authenticate", "21000000f201000102030405060708090a0b0c0d0e0f0561646d696e086368616e67656974", id, auth("admin", "changeit"),
-			messages.Raw(messages.Authenticate, nil)},
-		{"subscribe", "1c000000c000000000000000000000000000000000030a067476323962351000", messages.ID(unhex(t, "00000000000000000000000000000003")), nil,
-			messages.Of(messages.SubscribeToStream, &pb.SubscribeToStream{EventStreamId: proto.String("tv29b5"), ResolveLinkTos: proto.Bool(false)})},
-		{"write", "480000008200000000000000000000000000000000040a0674763239623510ffffffffffffffffff011a1f0a1000112233445566778899aabbccddeeff120154180120002a027b7d32002001",
+		{
+			"authenticate", "21000000f201000102030405060708090a0b0c0d0e0f0561646d696e086368616e67656974", id, auth("admin", "changeit"),
+			messages.Raw(messages.Authenticate, nil),
+		},
+		{
+			"subscribe", "1c000000c000000000000000000000000000000000030a067476323962351000", messages.ID(unhex(t, "00000000000000000000000000000003")), nil,
+			messages.Of(messages.SubscribeToStream, &pb.SubscribeToStream{EventStreamId: proto.String("tv29b5"), ResolveLinkTos: proto.Bool(false)}),
+		},
+		{
+			"write", "480000008200000000000000000000000000000000040a0674763239623510ffffffffffffffffff011a1f0a1000112233445566778899aabbccddeeff120154180120002a027b7d32002001",
 			messages.ID(unhex(t, "00000000000000000000000000000004")), nil,
 			&messages.Append{Stream: "tv29b5", Expected: -1, RequireLeader: true, Events: []messages.NewEvent{{
 				ID: uuid.MustParse("33221100-5544-7766-8899-aabbccddeeff"), Type: "T", ContentType: 1, Data: []byte("{}"), Metadata: []byte{},
-			}}}},
-		{"read event with credentials", "2a000000b0010000000000000000000000000000000f0561646d696e036261640a06747632396235100018002001",
+			}}},
+		},
+		{
+			"read event with credentials", "2a000000b0010000000000000000000000000000000f0561646d696e036261640a06747632396235100018002001",
 			messages.ID(unhex(t, "0000000000000000000000000000000f")), auth("admin", "bad"),
-			&messages.EventRead{Stream: "tv29b5", RequireLeader: true}},
-		{"read backward", "2b000000b4000000000000000000000000000000000c0a0674763239623510ffffffffffffffffff01180a20002801",
+			&messages.EventRead{Stream: "tv29b5", RequireLeader: true},
+		},
+		{
+			"read backward", "2b000000b4000000000000000000000000000000000c0a0674763239623510ffffffffffffffffff01180a20002801",
 			messages.ID(unhex(t, "0000000000000000000000000000000c")), nil,
-			&messages.StreamRead{Stream: "tv29b5", From: -1, Count: 10, RequireLeader: true, Backward: true}},
-		{"write reply", "2400000083000000000000000000000000000000000408001800200028fdb0c04230fdb0c0423800",
+			&messages.StreamRead{Stream: "tv29b5", From: -1, Count: 10, RequireLeader: true, Backward: true},
+		},
+		{
+			"write reply", "2400000083000000000000000000000000000000000408001800200028fdb0c04230fdb0c0423800",
 			messages.ID(unhex(t, "00000000000000000000000000000004")), nil,
-			&messages.AppendCompleted{HasPosition: true, Prepare: 139466877, Commit: 139466877, HasCurrent: true}},
+			&messages.AppendCompleted{HasPosition: true, Prepare: 139466877, Commit: 139466877, HasCurrent: true},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -147,6 +161,7 @@ func TestReaderGrowsWithTheBytesThatCame(t *testing.T) {
 	wire := append([]byte{0, 0, 0, 4}, make([]byte, 1000)...)
 	var r *messages.Reader
 	allocated := testing.Benchmark(func(b *testing.B) {
+		b.Helper()
 		b.ReportAllocs()
 		for b.Loop() {
 			r = messages.NewReader(bytes.NewReader(wire), 64)
@@ -156,6 +171,15 @@ func TestReaderGrowsWithTheBytesThatCame(t *testing.T) {
 		}
 	}).AllocedBytesPerOp()
 	require.Less(t, allocated, int64(16<<10))
+}
+
+type mute struct{}
+
+func (mute) Read([]byte) (int, error) { return 0, nil }
+
+func TestReaderGivesUpOnAReaderThatBringsNothing(t *testing.T) {
+	_, err := messages.NewReader(mute{}, 0).Next()
+	require.ErrorIs(t, err, io.ErrNoProgress)
 }
 
 func TestReaderShrinksAfterALargeFrame(t *testing.T) {
@@ -241,6 +265,7 @@ func FuzzReader(f *testing.F) {
 
 // readAll returns the frames, encoded again, and how they ended.
 func readAll(t *testing.T, r *messages.Reader) []string {
+	t.Helper()
 	var all []string
 	for {
 		f, err := r.Next()

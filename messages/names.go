@@ -10,8 +10,11 @@ type Names struct {
 	slots []string
 }
 
+// A name may stand in any place of its set, so that a few names never push each other out: with one place for each, the
+// stream and the type of every event of a connection could share it.
 const (
-	nameSlots  = 256
+	nameSets   = 64
+	nameWays   = 4
 	nameLength = 128
 )
 
@@ -22,11 +25,16 @@ func (n *Names) String(b []byte) string {
 	}
 	if n.slots == nil {
 		n.seed = maphash.MakeSeed()
-		n.slots = make([]string, nameSlots)
+		n.slots = make([]string, nameSets*nameWays)
 	}
-	slot := &n.slots[maphash.Bytes(n.seed, b)%nameSlots]
-	if *slot != string(b) {
-		*slot = string(b)
+	first := maphash.Bytes(n.seed, b) % nameSets * nameWays
+	set := n.slots[first : first+nameWays]
+	for _, name := range set {
+		if name == string(b) {
+			return name
+		}
 	}
-	return *slot
+	copy(set[1:], set) // the oldest goes
+	set[0] = string(b)
+	return set[0]
 }

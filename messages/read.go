@@ -50,7 +50,8 @@ func (m *StreamRead) Decode(b []byte, names *Names) error {
 	return f.fail("ReadStreamEvents")
 }
 
-// StreamPage is the answer to a StreamRead, without its events: Decode counts and checks them, Each walks them.
+// StreamPage is the answer to a StreamRead, without its events: Decode counts them, Each decodes them, and finds the
+// malformed ones. It is not safe for concurrent use.
 type StreamPage struct {
 	Result      ReadStreamResult
 	Next        int64 // where the next page begins, -1 at the end of a backward read
@@ -60,12 +61,13 @@ type StreamPage struct {
 	Error       string
 	Count       int // how many events the page has
 
-	body []byte
+	body   []byte
+	record *ResolvedEvent // what Each decodes into, kept from page to page
 }
 
 // Decode reads the page in body, which m keeps and Each reads.
 func (m *StreamPage) Decode(body []byte) error {
-	*m = StreamPage{body: body}
+	*m = StreamPage{body: body, record: m.record}
 	f := fields{rest: body}
 	for f.next() {
 		switch {
@@ -91,17 +93,22 @@ func (m *StreamPage) Decode(body []byte) error {
 // Each decodes the page's events, one after the other into the same record, until yield returns false. What the record
 // aliases is the page's body; the record itself is used again for the next event.
 func (m *StreamPage) Each(names *Names, yield func(*ResolvedEvent) bool) error {
-	var e ResolvedEvent
+	e := m.record
+	if e == nil {
+		e = new(ResolvedEvent)
+	}
+	m.record = nil // an Each inside of yield takes another one
+	defer func() { m.record = e }()
 	f := fields{rest: m.body}
 	for f.next() {
 		if !f.is(1, text) {
 			continue
 		}
-		e = ResolvedEvent{}
+		*e = ResolvedEvent{}
 		if err := e.Decode(f.b, names); err != nil {
 			return err
 		}
-		if !yield(&e) {
+		if !yield(e) {
 			return nil
 		}
 	}

@@ -267,6 +267,21 @@ func TestOneWriteIsContiguous(t *testing.T) {
 	}
 }
 
+func TestWritersTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := pipe(t, memnet.WithBuffer(4))
+		var writers []<-chan result
+		for range 3 {
+			writers = append(writers, startWrite(a, 6))
+		}
+		synctest.Wait() // one in its turn, two waiting for theirs
+		read(t, b, 3*6)
+		for _, w := range writers {
+			require.Equal(t, result{6, nil}, <-w)
+		}
+	})
+}
+
 func TestTransfer(t *testing.T) {
 	const total = 1_000_000
 	for _, buffer := range []int{1, 777, 4096, 0} {
@@ -332,7 +347,7 @@ func TestSeveralReadersLoseNoByte(t *testing.T) {
 }
 
 // TestRaces lets everything happen at once; it is for the race detector, and for a hang.
-func TestRaces(t *testing.T) {
+func TestRaces(*testing.T) {
 	for i := range 200 {
 		a, b := memnet.Pipe(memnet.WithBuffer(16))
 		var wg sync.WaitGroup
