@@ -1,0 +1,126 @@
+package server
+
+import (
+	"math"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/goeventstore/eventstore/messages"
+)
+
+// What a real server's decoder refuses goes beyond what package messages does (3.9): a known field of another wire
+// type, a boolean that is neither 0 nor 1, an int32 that does not fit. A shape is what it wants of a message.
+type shape struct {
+	fields [8]kind // by number
+	nested *shape  // of the fields of kind message
+}
+
+// kind is the type of a field.
+type kind uint8
+
+const (
+	unknown kind = iota // passed over
+	text                // string or bytes
+	int64s
+	int32s
+	boolean
+	message
+)
+
+var (
+	newEventShape = shape{fields: [8]kind{1: text, 2: text, 3: int32s, 4: int32s, 5: text, 6: text}}
+	writeShape    = shape{fields: [8]kind{1: text, 2: int64s, 3: message, 4: boolean}, nested: &newEventShape}
+	deleteShape   = shape{fields: [8]kind{1: text, 2: int64s, 3: boolean, 4: boolean}}
+
+	readEventShape   = shape{fields: [8]kind{1: text, 2: int64s, 3: boolean, 4: boolean}}
+	readStreamShape  = shape{fields: [8]kind{1: text, 2: int64s, 3: int32s, 4: boolean, 5: boolean}}
+	subscribeShape   = shape{fields: [8]kind{1: text, 2: boolean}}
+	unsubscribeShape = shape{}
+	identifyShape    = shape{fields: [8]kind{1: int32s, 2: text}}
+)
+
+// fits reports whether b is a message of this shape.
+func (s *shape) fits(b []byte) bool {
+	for len(b) > 0 {
+		number, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return false
+		}
+		b = b[n:]
+		want := unknown
+		if int(number) < len(s.fields) {
+			want = s.fields[number]
+		}
+		if n = s.field(want, number, typ, b); n < 0 {
+			return false
+		}
+		b = b[n:]
+	}
+	return true
+}
+
+// field returns the length of the field's value, or something negative when it is not what is wanted.
+func (s *shape) field(want kind, number protowire.Number, typ protowire.Type, b []byte) int {
+	const refused = -1
+	switch want {
+	case unknown:
+		return protowire.ConsumeFieldValue(number, typ, b)
+	case text, message:
+		if typ != protowire.BytesType {
+			return refused
+		}
+		value, n := protowire.ConsumeBytes(b)
+		if n > 0 && want == message && !s.nested.fits(value) {
+			return refused
+		}
+		return n
+	default:
+		if typ != protowire.VarintType {
+			return refused
+		}
+		value, n := protowire.ConsumeVarint(b)
+		if n > 0 && !want.holds(value) {
+			return refused
+		}
+		return n
+	}
+}
+
+// holds reports whether a varint is a value of the kind.
+func (k kind) holds(value uint64) bool {
+	switch k {
+	case boolean:
+		return value <= 1
+	case int32s: // negative ones travel with 5 or with 10 bytes
+		return value <= math.MaxUint32 || value >= 1<<64-1<<31
+	default:
+		return true
+	}
+}
+
+// message reads a generated message of the shape, and reports whether it could.
+func (s *shape) message(f *messages.Frame, m proto.Message) bool {
+	return s.fits(f.Body) && messages.Reply{Command: f.Command, Body: f.Body}.Unmarshal(m) == nil
+}
+
+// readable is a name as a real server reads one that is not UTF-8: each wrong byte is replaced.
+func readable(name string) string {
+	if utf8.ValidString(name) {
+		return name
+	}
+	return string([]rune(name))
+}
+
+// characters counts as .NET does, in UTF-16.
+func characters(s string) int {
+	n := 0
+	for _, r := range s {
+		n++
+		if r > 0xFFFF {
+			n++
+		}
+	}
+	return n
+}

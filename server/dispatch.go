@@ -1,0 +1,160 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strconv"
+
+	"github.com/goeventstore/eventstore/messages"
+)
+
+// How a command is served.
+type service struct {
+	// serve answers a request of u. It runs in the session's read goroutine; f and what it aliases are valid until it
+	// returns. An error ends the connection.
+	serve func(c *session, f *messages.Frame, u *user) error
+	// ignored: accepted and never answered.
+	ignored bool
+	// later: known, and not served by this server yet.
+	later bool
+}
+
+// services is what is done with each command that needs to know its user; handle serves the others. A command that is
+// not here is one that only a server sends, or none at all (2, "Odd inputs").
+var services = [256]service{
+	messages.Ping:                     {serve: (*session).ping},
+	messages.WriteEvents:              {serve: (*session).writeEvents},
+	messages.DeleteStream:             {serve: (*session).deleteStream},
+	messages.ReadEvent:                {serve: (*session).readEvent},
+	messages.ReadStreamEventsForward:  {serve: (*session).readStream},
+	messages.ReadStreamEventsBackward: {serve: (*session).readStream},
+	messages.SubscribeToStream:        {serve: (*session).subscribe},
+	messages.UnsubscribeFromStream:    {serve: (*session).unsubscribe},
+
+	messages.TransactionStart:                {later: true},
+	messages.TransactionWrite:                {later: true},
+	messages.TransactionCommit:               {later: true},
+	messages.ReadAllEventsForward:            {later: true},
+	messages.ReadAllEventsBackward:           {later: true},
+	messages.ConnectToPersistentSubscription: {later: true},
+	messages.CreatePersistentSubscription:    {later: true},
+	messages.DeletePersistentSubscription:    {later: true},
+	messages.UpdatePersistentSubscription:    {later: true},
+	messages.PersistentSubscriptionAckEvents: {later: true},
+	messages.PersistentSubscriptionNakEvents: {later: true},
+	messages.ScavengeDatabase:                {later: true},
+
+	// The answers that a node forwards to the one that asked.
+	messages.WriteEventsCompleted:       {ignored: true},
+	messages.TransactionStartCompleted:  {ignored: true},
+	messages.TransactionWriteCompleted:  {ignored: true},
+	messages.TransactionCommitCompleted: {ignored: true},
+	messages.DeleteStreamCompleted:      {ignored: true},
+}
+
+// nodeCommands are the names of the commands between nodes, which a real server tells in its refusal.
+var nodeCommands = map[messages.Command]string{
+	0x05: "PrepareAck",
+	0x06: "CommitAck",
+	0x07: "SlaveAssignment",
+	0x08: "CloneAssignment",
+	0x10: "SubscribeReplica",
+	0x11: "ReplicaLogPositionAck",
+	0x12: "CreateChunk",
+	0x13: "RawChunkBulk",
+	0x14: "DataChunkBulk",
+	0x15: "ReplicaSubscriptionRetry",
+	0x16: "ReplicaSubscribed",
+}
+
+const (
+	textTrusted     = "Trusted writes aren't accepted over the external TCP interface"
+	textOutOfBounds = "Index was outside the bounds of the array."
+)
+
+// handle serves one frame. An error ends the connection.
+func (c *session) handle(f *messages.Frame) error {
+	if f.Trusted {
+		return errProtocol(textTrusted)
+	}
+	switch f.Command {
+	case messages.HeartbeatRequest:
+		return c.out.sendUrgent(messages.HeartbeatResponse, f.ID)
+	case messages.HeartbeatResponse:
+		return nil
+	case messages.IdentifyClient:
+		c.identify(f)
+		return nil
+	case messages.Authenticate:
+		c.authenticate(f)
+		return nil
+	case messages.BadRequest, messages.NotHandled:
+		c.log.LogAttrs(context.Background(), slog.LevelInfo, "the client complains", slog.String("command", f.Command.String()))
+		return nil
+	default:
+		return c.operate(f)
+	}
+}
+
+// operate serves a frame that speaks for somebody.
+func (c *session) operate(f *messages.Frame) error {
+	// Wrong credentials are found before anything else about a command, even that it is none (4.18).
+	u, ok := c.user(f)
+	if !ok {
+		c.reply(messages.NotAuthenticated, f.ID, textNotAuthenticated)
+		return nil
+	}
+	return c.dispatch(f, u)
+}
+
+// dispatch serves a frame of a known user.
+func (c *session) dispatch(f *messages.Frame, u *user) error {
+	s := &services[f.Command]
+	switch {
+	case c.ruined() || f.Command == 0xFF:
+		c.badRequest(f, textOutOfBounds)
+	case s.ignored:
+	case f.ID == (messages.ID{}) && f.Command != messages.Ping: // 1.2
+		c.badRequest(f, "")
+	case s.later:
+		c.badRequest(f, "not supported by this server yet: "+commandName(f.Command))
+	case s.serve == nil:
+		c.badRequest(f, "")
+	default:
+		return s.serve(c, f, u)
+	}
+	return nil
+}
+
+// badRequest refuses a request and keeps the connection (4.20). The second line is mostly empty.
+func (c *session) badRequest(f *messages.Frame, second string) {
+	c.log.LogAttrs(context.Background(), slog.LevelDebug, "bad request", slog.String("command", commandName(f.Command)))
+	c.reply(messages.BadRequest, f.ID,
+		fmt.Sprintf("Could not unwrap network package for command %s.\n%s", commandName(f.Command), second))
+}
+
+// commandName is what a 4.1 server calls a command: the number of one that it does not know.
+func commandName(command messages.Command) string {
+	switch command {
+	case messages.FilteredReadAllEventsForward, messages.FilteredReadAllEventsForwardCompleted,
+		messages.FilteredReadAllEventsBackward, messages.FilteredReadAllEventsBackwardCompleted,
+		messages.FilteredSubscribeToStream, messages.CheckpointReached: // of 20.6 and later
+		return strconv.Itoa(int(command))
+	default:
+	}
+	if command.Known() {
+		return command.String()
+	}
+	if name, ok := nodeCommands[command]; ok {
+		return name
+	}
+	return strconv.Itoa(int(command))
+}
+
+// ping serves Ping, which may have any body and a zero id.
+func (c *session) ping(f *messages.Frame, _ *user) error {
+	b := messages.AppendFrameStart(c.scratch[:0], messages.Pong, f.ID, nil)
+	c.send(append(b, f.Body...))
+	return nil
+}

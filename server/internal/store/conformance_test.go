@@ -1,0 +1,346 @@
+package store_test
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/goeventstore/eventstore/server/internal/store"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestMemory(t *testing.T) {
+	Conformance(t, func(testing.TB) store.Store { return store.NewMemory(100) })
+}
+
+// Conformance is what every store must do. open returns an empty one whose first record goes to position 100.
+func Conformance(t *testing.T, open func(testing.TB) store.Store) {
+	t.Helper()
+	tests := map[string]func(*testing.T, *log){
+		"an empty log":                    testEmpty,
+		"records appear with the commit":  testCommit,
+		"a stream is read by numbers":     testStream,
+		"the log is read by positions":    testLog,
+		"a reader sees one moment":        testMoment,
+		"a tombstone ends a stream":       testTombstone,
+		"metastreams belong to a stream":  testMetastream,
+		"a void record is in no stream":   testVoid,
+		"records come in order":           testOrder,
+		"a transaction shares a commit":   testTransaction,
+		"readers run beside the writer":   testConcurrency,
+		"a reader may stop at any record": testStop,
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := open(t)
+			t.Cleanup(func() { require.NoError(t, s.Close()) })
+			test(t, &log{t: t, Store: s, end: 100})
+		})
+	}
+}
+
+// log writes records of 10 bytes each.
+type log struct {
+	t testing.TB
+	store.Store
+	end int64
+}
+
+// stage stages an event, whose Encoded names it, and returns its position.
+func (l *log) stage(stream string, number int64) int64 {
+	l.t.Helper()
+	position := l.end
+	l.end += 10
+	require.NoError(l.t, l.Stage(l.end, store.Record{
+		Stream: stream, Number: number, ID: id(stream, number), Type: "t", Commit: position, Prepare: position,
+		Encoded: fmt.Appendf(nil, "%d@%s", number, stream),
+	}))
+	return position
+}
+
+func id(stream string, number int64) uuid.UUID {
+	return uuid.NewSHA1(uuid.NameSpaceURL, fmt.Append(nil, stream, number))
+}
+
+func (l *log) commit() {
+	l.t.Helper()
+	require.NoError(l.t, l.Commit())
+}
+
+func (l *log) head(stream string, at int64) store.Head {
+	l.t.Helper()
+	h, err := l.Head(stream, at)
+	require.NoError(l.t, err)
+	return h
+}
+
+// gather collects what a reading method yields.
+func (l *log) gather(read func(func(*store.Record) bool) error) []string {
+	l.t.Helper()
+	names := []string{}
+	require.NoError(l.t, read(func(r *store.Record) bool {
+		names = append(names, string(r.Encoded))
+		return true
+	}))
+	return names
+}
+
+func (l *log) events(stream string, first, last, at int64) []string {
+	l.t.Helper()
+	up := l.gather(func(yield func(*store.Record) bool) error { return l.Events(stream, first, last, at, yield) })
+	down := l.gather(func(yield func(*store.Record) bool) error { return l.EventsBackward(stream, first, last, at, yield) })
+	require.Equal(l.t, up, reversed(down), "both directions read the same")
+	return up
+}
+
+func (l *log) forward(from, at int64) []string {
+	l.t.Helper()
+	return l.gather(func(yield func(*store.Record) bool) error { return l.Log(from, at, yield) })
+}
+
+func (l *log) backward(before, at int64) []string {
+	l.t.Helper()
+	return l.gather(func(yield func(*store.Record) bool) error { return l.LogBackward(before, at, yield) })
+}
+
+func reversed(in []string) []string {
+	out := append([]string{}, in...)
+	slices.Reverse(out)
+	return out
+}
+
+func testEmpty(t *testing.T, l *log) {
+	t.Helper()
+	require.Equal(t, store.Tip{Commit: -1, End: 100}, l.Tip())
+	require.Equal(t, store.Head{Last: -1, Meta: -1}, l.head("a", store.Staged))
+	require.Empty(t, l.events("a", 0, math.MaxInt64, store.Staged))
+	require.Empty(t, l.forward(0, store.Staged))
+	require.Empty(t, l.backward(math.MaxInt64, store.Staged))
+	l.commit()
+	require.Equal(t, store.Tip{Commit: -1, End: 100}, l.Tip())
+}
+
+func testCommit(t *testing.T, l *log) {
+	t.Helper()
+	l.stage("a", 0)
+	l.stage("b", 0)
+	before := l.Tip()
+	require.Equal(t, store.Tip{Commit: -1, End: 100}, before)
+	require.Equal(t, store.Head{Last: -1, Meta: -1}, l.head("a", before.Commit))
+	require.Empty(t, l.events("a", 0, 9, before.Commit))
+	require.Empty(t, l.forward(0, before.Commit))
+	require.Equal(t, store.Head{Last: 0, Meta: -1}, l.head("a", store.Staged), "the writer sees what it staged")
+	require.Equal(t, []string{"0@b"}, l.events("b", 0, 9, store.Staged))
+	l.commit()
+	require.Equal(t, store.Tip{Commit: 110, End: 120}, l.Tip())
+	require.Equal(t, []string{"0@a"}, l.events("a", 0, 9, l.Tip().Commit))
+}
+
+func testStream(t *testing.T, l *log) {
+	t.Helper()
+	for n := range int64(300) {
+		l.stage("a", n)
+		l.stage("b", n)
+	}
+	l.commit()
+	at := l.Tip().Commit
+	require.Equal(t, store.Head{Last: 299, Meta: -1}, l.head("a", at))
+	require.Equal(t, []string{"3@a", "4@a", "5@a"}, l.events("a", 3, 5, at))
+	require.Equal(t, []string{"299@a"}, l.events("a", 299, math.MaxInt64, at))
+	require.Equal(t, []string{"0@a"}, l.events("a", -5, 0, at))
+	require.Empty(t, l.events("a", 300, 400, at))
+	require.Empty(t, l.events("a", 5, 4, at))
+	require.Empty(t, l.events("c", 0, 9, at))
+	require.Len(t, l.events("a", 0, math.MaxInt64, at), 300)
+	var r store.Record
+	require.NoError(t, l.Events("b", 7, 7, at, func(found *store.Record) bool { r = *found; return true }))
+	require.Equal(t, store.Record{
+		Stream: "b", Number: 7, ID: id("b", 7), Type: "t", Commit: 250, Prepare: 250, Encoded: []byte("7@b"),
+	}, r)
+}
+
+func testLog(t *testing.T, l *log) {
+	t.Helper()
+	for n := range int64(3) {
+		l.stage("a", n)
+		l.stage("b", n)
+	}
+	l.commit()
+	at := l.Tip().Commit
+	all := []string{"0@a", "0@b", "1@a", "1@b", "2@a", "2@b"}
+	require.Equal(t, all, l.forward(0, at))
+	require.Equal(t, all, l.forward(100, at))
+	require.Equal(t, all[1:], l.forward(101, at))
+	require.Equal(t, all[5:], l.forward(150, at))
+	require.Empty(t, l.forward(151, at))
+	require.Equal(t, reversed(all), l.backward(math.MaxInt64, at))
+	require.Equal(t, reversed(all[:5]), l.backward(150, at))
+	require.Empty(t, l.backward(100, at))
+}
+
+func testMoment(t *testing.T, l *log) {
+	t.Helper()
+	l.stage("a", 0)
+	l.stage("$$a", 0)
+	l.commit()
+	then := l.Tip().Commit
+	for n := range int64(50) {
+		l.stage("a", n+1)
+		l.stage("$$a", n+1)
+		l.commit()
+	}
+	l.stage("a", store.DeletedNumber)
+	l.commit()
+	require.Equal(t, store.Head{Last: 0, Meta: 0}, l.head("a", then))
+	require.Equal(t, []string{"0@a"}, l.events("a", 0, math.MaxInt64, then))
+	require.Equal(t, []string{"0@a", "0@$$a"}, l.forward(0, then))
+	require.Equal(t, []string{"0@$$a", "0@a"}, l.backward(math.MaxInt64, then))
+}
+
+func testTombstone(t *testing.T, l *log) {
+	t.Helper()
+	l.stage("a", 0)
+	l.stage("a", 1)
+	l.stage("a", store.DeletedNumber)
+	l.stage("never", store.DeletedNumber)
+	l.commit()
+	at := l.Tip().Commit
+	require.Equal(t, store.Head{Last: 1, Tombstoned: true, Meta: -1}, l.head("a", at))
+	require.Equal(t, store.Head{Last: -1, Tombstoned: true, Meta: -1}, l.head("never", at))
+	require.Equal(t, []string{"0@a", "1@a"}, l.events("a", 0, math.MaxInt64-1, at))
+	require.Equal(t, []string{"1@a", "9223372036854775807@a"}, l.events("a", 1, math.MaxInt64, at))
+	require.Equal(t, []string{"9223372036854775807@a"}, l.events("a", 2, math.MaxInt64, at))
+	require.ErrorIs(t, l.Stage(1000, store.Record{Stream: "a", Number: 2, Commit: 500, Prepare: 500}), store.ErrOrder)
+}
+
+func testMetastream(t *testing.T, l *log) {
+	t.Helper()
+	l.stage("$$a", 0)
+	l.stage("$$a", 1)
+	l.stage("b", 0)
+	l.stage("$$b", 0)
+	l.stage("$$$$a", 0)
+	l.commit()
+	at := l.Tip().Commit
+	require.Equal(t, store.Head{Last: -1, Meta: 1}, l.head("a", at))
+	require.Equal(t, store.Head{Last: 1, Meta: 0}, l.head("$$a", at))
+	require.Equal(t, store.Head{Last: 0, Meta: 0}, l.head("b", at))
+	l.stage("a", 0)
+	require.Equal(t, store.Head{Last: 0, Meta: 1}, l.head("a", store.Staged))
+}
+
+func testVoid(t *testing.T, l *log) {
+	t.Helper()
+	l.stage("a", 0)
+	require.NoError(t, l.Stage(125, store.Record{Kind: store.Void, Commit: 110, Prepare: 110}))
+	l.commit()
+	require.Equal(t, store.Tip{Commit: 110, End: 125}, l.Tip())
+	require.Equal(t, []string{"0@a", ""}, l.forward(0, 110))
+	require.Equal(t, store.Head{Last: -1, Meta: -1}, l.head("", 110))
+}
+
+func testOrder(t *testing.T, l *log) {
+	t.Helper()
+	l.stage("a", 0)
+	for name, r := range map[string]store.Record{
+		"a position that was passed": {Stream: "a", Number: 1, Commit: 99, Prepare: 99},
+		"a number twice":             {Stream: "a", Number: 0, Commit: 110, Prepare: 110},
+		"a gap":                      {Stream: "a", Number: 2, Commit: 110, Prepare: 110},
+		"prepared after its commit":  {Stream: "a", Number: 1, Commit: 110, Prepare: 111},
+	} {
+		require.ErrorIs(t, l.Stage(200, r), store.ErrOrder, name)
+	}
+}
+
+func testTransaction(t *testing.T, l *log) {
+	t.Helper()
+	l.stage("a", 0)
+	require.NoError(t, l.Stage(140,
+		store.Record{Stream: "b", Number: 0, Commit: 130, Prepare: 110, Encoded: []byte("0@b")},
+		store.Record{Stream: "b", Number: 1, Commit: 130, Prepare: 120, Encoded: []byte("1@b")},
+	))
+	l.commit()
+	require.Equal(t, []string{"0@b", "1@b"}, l.forward(120, 130))
+	require.Equal(t, []string{"0@a"}, l.forward(0, 129))
+}
+
+func testStop(t *testing.T, l *log) {
+	t.Helper()
+	for n := range int64(5) {
+		l.stage("a", n)
+	}
+	l.commit()
+	at := l.Tip().Commit
+	for name, read := range map[string]func(func(*store.Record) bool) error{
+		"events":       func(y func(*store.Record) bool) error { return l.Events("a", 0, 9, at, y) },
+		"backward":     func(y func(*store.Record) bool) error { return l.EventsBackward("a", 0, 9, at, y) },
+		"log":          func(y func(*store.Record) bool) error { return l.Log(0, at, y) },
+		"log backward": func(y func(*store.Record) bool) error { return l.LogBackward(math.MaxInt64, at, y) },
+	} {
+		seen := 0
+		require.NoError(t, read(func(*store.Record) bool { seen++; return seen < 2 }), name)
+		require.Equal(t, 2, seen, name)
+	}
+}
+
+// testConcurrency has readers check that each commit, of one event in each of two streams, appears whole.
+func testConcurrency(t *testing.T, l *log) {
+	t.Helper()
+	const commits = 500
+	var readers sync.WaitGroup
+	for range 4 {
+		readers.Go(func() {
+			for last := int64(-1); last < commits-1; {
+				at := l.Tip().Commit
+				a, errA := l.Head("a", at)
+				b, errB := l.Head("b", at)
+				count := int64(0)
+				err := l.Events("b", 0, math.MaxInt64, at, func(r *store.Record) bool {
+					count++
+					return string(r.Encoded) == fmt.Sprintf("%d@b", r.Number)
+				})
+				if errA != nil || errB != nil || err != nil || a.Last != b.Last || count != b.Last+1 || a.Last < last {
+					t.Errorf("as of %d: a %d, b %d, %d events of b, before %d", at, a.Last, b.Last, count, last)
+					return
+				}
+				last = a.Last
+			}
+		})
+	}
+	for n := range int64(commits) {
+		l.stage("a", n)
+		l.stage("b", n)
+		l.commit()
+	}
+	readers.Wait()
+}
+
+func TestIDsRememberTheFirstUse(t *testing.T) {
+	ids := store.NewIDs(store.IDsLimit)
+	ids.Add(id("a", 0), store.Place{Stream: "a", Number: 0})
+	ids.Add(id("a", 0), store.Place{Stream: "b", Number: 7})
+	place, known := ids.Find(id("a", 0))
+	require.True(t, known)
+	require.Equal(t, store.Place{Stream: "a", Number: 0}, place)
+	_, known = ids.Find(id("a", 1))
+	require.False(t, known)
+}
+
+func TestIDsForgetTheOldest(t *testing.T) {
+	ids := store.NewIDs(30 * 10) // ten ids of a stream with a name of one character
+	for n := range int64(1000) {
+		ids.Add(id("a", n), store.Place{Stream: "a", Number: n})
+		require.Equal(t, min(int(n)+1, 10), ids.Len())
+	}
+	for n := range int64(1000) {
+		_, known := ids.Find(id("a", n))
+		require.Equal(t, n >= 990, known, n)
+	}
+}

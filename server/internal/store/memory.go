@@ -1,0 +1,244 @@
+package store
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+	"sync"
+	"sync/atomic"
+)
+
+// Memory is the store that forgets everything at the end of the process.
+//
+// Nothing in it locks. The writer puts a record into a slot that no reader looks at yet and then publishes the new
+// length; readers take the length first and the slots after it. What they find beyond the position they read at, they
+// pass over, so that the records of a commit appear together.
+type Memory struct {
+	streams sync.Map // string -> *stream
+	log     list
+	tip     atomic.Pointer[Tip]
+
+	// The writer's own.
+	staged Tip
+	block  []Record // room for the next records: one allocation for many of them
+}
+
+// blockSize is how many records are allocated together.
+const blockSize = 128
+
+// stream is the index of one stream, in the order of its numbers. A tombstone is the last entry.
+type stream struct {
+	name   string
+	events list
+	meta   atomic.Pointer[stream]
+}
+
+// NewMemory returns an empty store whose first record goes to position start.
+func NewMemory(start int64) *Memory {
+	m := &Memory{staged: Tip{Commit: -1, End: start}}
+	m.tip.Store(&Tip{Commit: -1, End: start})
+	return m
+}
+
+// Tip implements Store.
+func (m *Memory) Tip() Tip { return *m.tip.Load() }
+
+// Head implements Store.
+func (m *Memory) Head(name string, at int64) (Head, error) {
+	s := m.find(name)
+	if s == nil {
+		return Head{Last: -1, Meta: -1}, nil
+	}
+	h := Head{Meta: -1}
+	h.Last, h.Tombstoned = s.last(at)
+	if meta := s.meta.Load(); meta != nil {
+		h.Meta, _ = meta.last(at)
+	}
+	return h, nil
+}
+
+// Events implements Store.
+func (m *Memory) Events(name string, first, last, at int64, yield func(*Record) bool) error {
+	s := m.find(name)
+	if s == nil {
+		return nil
+	}
+	events := s.events.upTo(at)
+	for i := indexOf(events, first); i < len(events) && events[i].Number <= last; i++ {
+		if !yield(events[i]) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// EventsBackward implements Store.
+func (m *Memory) EventsBackward(name string, first, last, at int64, yield func(*Record) bool) error {
+	s := m.find(name)
+	if s == nil {
+		return nil
+	}
+	events := s.events.upTo(at)
+	i := len(events) - 1
+	if last != DeletedNumber {
+		i = indexOf(events, last+1) - 1
+	}
+	for ; i >= 0 && events[i].Number >= first; i-- {
+		if !yield(events[i]) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// Log implements Store.
+func (m *Memory) Log(from, at int64, yield func(*Record) bool) error {
+	records := m.log.upTo(at)
+	for i := positionOf(records, from); i < len(records); i++ {
+		if !yield(records[i]) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// LogBackward implements Store.
+func (m *Memory) LogBackward(before, at int64, yield func(*Record) bool) error {
+	records := m.log.upTo(at)
+	for i := positionOf(records, before) - 1; i >= 0; i-- {
+		if !yield(records[i]) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// Stage implements Store.
+func (m *Memory) Stage(end int64, records ...Record) error {
+	for i := range records {
+		if err := m.stage(&records[i]); err != nil {
+			return err
+		}
+	}
+	m.staged.End = end
+	return nil
+}
+
+func (m *Memory) stage(r *Record) error {
+	if r.Commit < m.staged.Commit || r.Prepare > r.Commit {
+		return fmt.Errorf("%w: position %d/%d behind %d", ErrOrder, r.Commit, r.Prepare, m.staged.Commit)
+	}
+	var s *stream
+	if r.Kind == Event {
+		s = m.findOrAdd(r.Stream)
+		last, tombstoned := s.last(Staged)
+		if tombstoned || (r.Number != DeletedNumber && r.Number != last+1) {
+			return fmt.Errorf("%w: number %d behind %d", ErrOrder, r.Number, last)
+		}
+	}
+	if len(m.block) == 0 {
+		m.block = make([]Record, blockSize)
+	}
+	stored := &m.block[0]
+	m.block = m.block[1:]
+	*stored = *r
+	if s != nil {
+		stored.Stream = s.name
+		s.events.add(stored)
+	}
+	m.log.add(stored)
+	m.staged.Commit = r.Commit
+	return nil
+}
+
+// Commit implements Store.
+func (m *Memory) Commit() error {
+	tip := m.staged
+	m.tip.Store(&tip)
+	return nil
+}
+
+// Close implements Store.
+func (m *Memory) Close() error { return nil }
+
+func (m *Memory) find(name string) *stream {
+	s, ok := m.streams.Load(name)
+	if !ok {
+		return nil
+	}
+	return s.(*stream)
+}
+
+// findOrAdd makes the stream of a name for the writer. A metastream is tied to its stream, which may have no events yet.
+func (m *Memory) findOrAdd(name string) *stream {
+	if s := m.find(name); s != nil {
+		return s
+	}
+	s := &stream{name: strings.Clone(name)}
+	m.streams.Store(s.name, s)
+	if of, ok := strings.CutPrefix(s.name, MetastreamPrefix); ok {
+		m.findOrAdd(of).meta.Store(s)
+	} else if meta := m.find(MetastreamPrefix + s.name); meta != nil {
+		s.meta.Store(meta)
+	}
+	return s
+}
+
+func (s *stream) last(at int64) (number int64, tombstoned bool) {
+	events := s.events.upTo(at)
+	if n := len(events); n > 0 && events[n-1].Number == DeletedNumber {
+		events, tombstoned = events[:n-1], true
+	}
+	if len(events) == 0 {
+		return -1, tombstoned
+	}
+	return events[len(events)-1].Number, tombstoned
+}
+
+// list is a growing list of records with one writer and any number of readers.
+type list struct {
+	length atomic.Int64
+	slots  atomic.Pointer[[]*Record]
+}
+
+// add appends a record. For the writer only.
+func (l *list) add(r *Record) {
+	n := int(l.length.Load())
+	slots := l.slots.Load()
+	if slots == nil || n == len(*slots) {
+		grown := make([]*Record, max(2*n, 1))
+		if slots != nil {
+			copy(grown, *slots)
+		}
+		slots = &grown
+		l.slots.Store(slots)
+	}
+	(*slots)[n] = r
+	l.length.Store(int64(n + 1))
+}
+
+// upTo returns the records whose Commit is at most at.
+func (l *list) upTo(at int64) []*Record {
+	n := int(l.length.Load()) // before the slots: newer slots hold at least as much
+	if n == 0 {
+		return nil
+	}
+	records := (*l.slots.Load())[:n:n]
+	if records[n-1].Commit <= at {
+		return records
+	}
+	return records[:sort.Search(n, func(i int) bool { return records[i].Commit > at })]
+}
+
+// indexOf returns the index of the first event with a number of at least number.
+func indexOf(events []*Record, number int64) int {
+	if number >= 0 && number < int64(len(events)) && events[number].Number == number {
+		return int(number)
+	}
+	return sort.Search(len(events), func(i int) bool { return events[i].Number >= number })
+}
+
+// positionOf returns the index of the first record at or behind position.
+func positionOf(records []*Record, position int64) int {
+	return sort.Search(len(records), func(i int) bool { return records[i].Commit >= position })
+}

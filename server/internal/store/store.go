@@ -1,0 +1,90 @@
+// Package store keeps the log of a server: every record in the order of its position, and the streams that they form.
+//
+// There is one writer and any number of readers. Readers never wait for the writer nor the writer for them, and a
+// reader that asks as of a position sees exactly the records up to it, however many calls it makes: the log only grows.
+package store
+
+import (
+	"errors"
+	"math"
+
+	"github.com/google/uuid"
+)
+
+// DeletedNumber is the event number of a tombstone, the last record that a stream can have.
+const DeletedNumber int64 = math.MaxInt64
+
+// Staged is the position to read at that sees everything, records that are staged and not committed included. Only the
+// writer may use it.
+const Staged int64 = math.MaxInt64
+
+// ErrOrder says that a record was staged that does not come behind the ones before it, in the log or in its stream.
+var ErrOrder = errors.New("record out of order")
+
+// Kind says what a record of the log is.
+type Kind uint8
+
+const (
+	// Event is an event of a stream.
+	Event Kind = iota
+	// Void takes its place in the log and is no event: what a write without events leaves.
+	Void
+)
+
+// Record is one record of the log. It never changes once it is staged: readers share it, and what its fields alias.
+type Record struct {
+	Kind    Kind
+	Stream  string
+	Number  int64 // from 0 on without gaps, or DeletedNumber
+	ID      uuid.UUID
+	Type    string
+	Commit  int64  // the position by which the log is ordered
+	Prepare int64  // the record's own position; the same as Commit but for the events of a transaction
+	Created int64  // .NET ticks
+	Encoded []byte // the whole EventRecord message as clients get it; nil for Void
+}
+
+// Tip is how far the log goes.
+type Tip struct {
+	Commit int64 // the position of the last record, -1 when there is none
+	End    int64 // the position where the next record goes
+}
+
+// Head is the state of a stream.
+type Head struct {
+	Last       int64 // the last event number, -1 without events; with a tombstone, that of the last event before it
+	Tombstoned bool  // hard-deleted: no event will follow
+	Meta       int64 // the last event number of the stream's metastream, -1 when that has no events
+}
+
+// Store is the log. Its reading methods may be called from any goroutine; those that say so belong to the one writer.
+//
+// The argument at is the position of the last record that the caller wants to see, usually the Commit of a Tip that it
+// asked for first. A function that is given must not call a writing method; the record that it gets stays valid.
+type Store interface {
+	// Tip returns how far the committed log goes.
+	Tip() Tip
+	// Head returns the state of a stream, of one that was never written as well.
+	Head(stream string, at int64) (Head, error)
+	// Events calls yield for the events of a stream with numbers from first to last, both included, until yield returns
+	// false. Numbers without an event are passed over; a tombstone has the number DeletedNumber.
+	Events(stream string, first, last, at int64, yield func(*Record) bool) error
+	// EventsBackward is Events from last down to first.
+	EventsBackward(stream string, first, last, at int64, yield func(*Record) bool) error
+	// Log calls yield for the records with Commit >= from, in the order of the log, until yield returns false.
+	Log(from, at int64, yield func(*Record) bool) error
+	// LogBackward calls yield for the records with Commit < before, the latest first, until yield returns false.
+	LogBackward(before, at int64, yield func(*Record) bool) error
+
+	// Stage adds records behind all others; end is the position behind the last of them. Readers do not see them before
+	// Commit. The records are copied; what they alias must not change any more. For the writer only.
+	Stage(end int64, records ...Record) error
+	// Commit makes everything staged visible and lasting, all at once. After an error nothing that was staged may be
+	// relied on, and nothing more can be staged. For the writer only.
+	Commit() error
+	// Close releases what the store holds. Nothing may be called during or after it.
+	Close() error
+}
+
+// MetastreamPrefix in front of a stream's name makes the name of its metastream.
+const MetastreamPrefix = "$$"

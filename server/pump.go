@@ -1,0 +1,137 @@
+package server
+
+import (
+	"github.com/goeventstore/eventstore/messages"
+	"github.com/goeventstore/eventstore/server/internal/store"
+)
+
+const (
+	// pumpLimit is how many bytes of events one write carries beside the replies.
+	pumpLimit = 256 << 10
+	// pumpTurn is how many of them one subscription may have before the others get their turn.
+	pumpTurn = 64 << 10
+)
+
+// publish tells the sessions which of their subscriptions have something to read.
+func (w *writer) publish() {
+	w.targets = w.server.subscriptions.appendTo(w.targets[:0], w.streams)
+	for _, sub := range w.targets {
+		o := sub.session.out
+		o.mu.Lock()
+		marked := o.mark(sub)
+		o.mu.Unlock()
+		if marked {
+			signal(o.wake)
+		}
+	}
+	clear(w.targets)
+}
+
+// mark puts a subscription on the list of those to look at. The lock is held.
+func (o *output) mark(sub *subscription) bool {
+	if !sub.live || sub.dirty || sub.gone {
+		return false
+	}
+	sub.dirty = true
+	o.dirty = append(o.dirty, sub)
+	return true
+}
+
+// pump reads what the subscriptions of b have to deliver and appends it to b, as far as one write carries it. Those with
+// more to say are marked again.
+func (c *session) pump(b *batch) error {
+	v := c.server.view()
+	for i, sub := range b.dirty {
+		b.dirty[i] = nil
+		if c.isGone(sub) {
+			continue
+		}
+		more, err := c.deliver(sub, v, b)
+		if err != nil {
+			return err
+		}
+		if more {
+			c.remark(sub)
+		}
+	}
+	return nil
+}
+
+func (c *session) isGone(sub *subscription) bool {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	return sub.gone
+}
+
+// remark marks a subscription again; the write loop looks for it before it rests.
+func (c *session) remark(sub *subscription) {
+	c.out.mu.Lock()
+	c.out.mark(sub)
+	c.out.mu.Unlock()
+}
+
+// deliver appends the events behind a subscription's cursor to b, and reports whether there are more than it may now.
+func (c *session) deliver(sub *subscription, v view, b *batch) (more bool, err error) {
+	limit := min(pumpLimit, len(b.events)+pumpTurn)
+	narrow := c.narrow()
+	var failed error
+	yield := func(r *store.Record) bool {
+		if len(b.events) >= limit {
+			more = true
+			return false
+		}
+		if r.Kind != store.Event {
+			return true
+		}
+		b.events, failed = appendAppeared(b.events, sub.id, r, narrow)
+		sub.passed(r)
+		return failed == nil
+	}
+	switch {
+	case sub.stream == "":
+		err = v.store.Log(sub.next, v.at, yield)
+		if err == nil && !more {
+			sub.next = v.at + 1
+		}
+	case sub.next != noNumber:
+		err = v.store.Events(sub.stream, sub.next, messages.DeletedNumber, v.at, yield)
+	}
+	if err == nil {
+		err = failed
+	}
+	return more, err
+}
+
+// passed moves the cursor behind an event.
+func (sub *subscription) passed(r *store.Record) {
+	switch {
+	case sub.stream == "":
+		sub.next = r.Commit + 1
+	case r.Number == store.DeletedNumber:
+		sub.next = noNumber
+	default:
+		sub.next = r.Number + 1
+	}
+}
+
+// appendAppeared appends the frame that delivers an event.
+func appendAppeared(b []byte, id messages.ID, r *store.Record, narrow bool) ([]byte, error) {
+	start := len(b)
+	b = messages.AppendFrameStart(b, messages.StreamEventAppeared, id, nil)
+	b = messages.AppendAppeared(b, encoded(r, narrow), nil, r.Commit, r.Prepare)
+	return messages.EndFrame(b, start)
+}
+
+// encoded is a record as a client with these numbers gets it: as it is stored, unless it is a tombstone, whose number
+// does not fit 32 bits.
+func encoded(r *store.Record, narrow bool) []byte {
+	if !narrow || r.Number != messages.DeletedNumber {
+		return r.Encoded
+	}
+	var e messages.EventRecord
+	if err := e.Decode(r.Encoded, nil); err != nil {
+		return r.Encoded
+	}
+	e.Number = messages.DeletedNumber32
+	return e.AppendTo(nil)
+}

@@ -1,0 +1,213 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/goeventstore/eventstore/server/internal/store"
+)
+
+// Config says how a server runs. The zero value is a server on a free port of the loopback interface.
+type Config struct {
+	// TCP is the address to listen on; "" means "127.0.0.1:0", a free port of the loopback interface.
+	TCP string
+	// Logger gets what happens to the server and its connections; nil means that nothing is logged. Neither data nor
+	// passwords are ever logged.
+	Logger *slog.Logger
+	// Listen opens the listener; nil means net.Listen.
+	Listen func(network, addr string) (net.Listener, error)
+	// Now gives the time stamps of events; nil means time.Now. It is called by one goroutine at a time and must not
+	// block. Heartbeats and deadlines do not use it.
+	Now func() time.Time
+	// NewID gives the ids of the events that the server itself writes, such as those of soft deletes; nil means random
+	// ones. It is called by one goroutine at a time and must not block.
+	NewID func() uuid.UUID
+}
+
+// The limits of a server. See the package's comment for those that a real one does not have.
+const (
+	// maxConnections bounds what idle peers can hold. A connection costs three goroutines and some tens of KiB, so a
+	// thousand are less than 100 MiB; tests and small installations have no use for more.
+	maxConnections = 1000
+	// firstFrameDeadline is how long a peer may take to send its first whole frame. One that drips single bytes would
+	// pass every heartbeat check, as on a real server, and stay for ever.
+	firstFrameDeadline = time.Minute
+)
+
+// firstPosition is where the log begins: on a real server an epoch record of this size comes first.
+const firstPosition = 168
+
+var errServerClosed = errors.New("the server was closed")
+
+// Server is a running server. Its methods may be called from any goroutine.
+type Server struct {
+	log      *slog.Logger
+	listener net.Listener
+	url      string
+
+	store         store.Store
+	users         *users
+	subscriptions registry
+	writer        *writer
+
+	stop      chan struct{} // closed by Close: nobody sends
+	closeOnce sync.Once
+	closeErr  error
+	accepting sync.WaitGroup // the accept loop and the sessions
+	writing   sync.WaitGroup // the writer, which ends after the sessions
+
+	mu       sync.Mutex
+	sessions map[*session]struct{}
+	closed   bool
+}
+
+// Start starts a server. When it returns the server accepts connections; Close ends it.
+func Start(cfg Config) (*Server, error) {
+	if cfg.TCP == "" {
+		cfg.TCP = "127.0.0.1:0"
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Listen == nil {
+		cfg.Listen = net.Listen
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.NewID == nil {
+		cfg.NewID = uuid.New
+	}
+	listener, err := cfg.Listen("tcp", cfg.TCP)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", cfg.TCP, err)
+	}
+	s := &Server{
+		log:      cfg.Logger,
+		listener: listener,
+		url:      "tcp://" + reachable(listener.Addr().String()),
+		store:    store.NewMemory(firstPosition),
+		users:    newUsers(),
+		stop:     make(chan struct{}),
+		sessions: make(map[*session]struct{}),
+	}
+	s.writer = newWriter(s, cfg.Now, cfg.NewID)
+	s.writing.Go(s.writer.run)
+	s.accepting.Go(s.accept)
+	s.log.LogAttrs(context.Background(), slog.LevelInfo, "server started", slog.String("url", s.url))
+	return s, nil
+}
+
+// URL returns the address that clients connect to, such as tcp://127.0.0.1:49152.
+func (s *Server) URL() string { return s.url }
+
+// Close ends the server and all its connections, and returns when its last goroutine has ended. What was written is
+// gone. Further calls wait for the first and return the same.
+func (s *Server) Close() error {
+	s.closeOnce.Do(func() {
+		close(s.stop)
+		if err := s.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			s.closeErr = err
+		}
+		s.endSessions(errServerClosed)
+		s.accepting.Wait()
+		s.writer.close()
+		s.writing.Wait()
+		s.closeErr = errors.Join(s.closeErr, s.store.Close())
+		s.log.LogAttrs(context.Background(), slog.LevelInfo, "server closed", slog.String("url", s.url))
+	})
+	return s.closeErr
+}
+
+// endSessions ends all connections, and those still to be accepted, for a cause.
+func (s *Server) endSessions(cause error) {
+	s.mu.Lock()
+	s.closed = true
+	open := make([]*session, 0, len(s.sessions))
+	for c := range s.sessions {
+		open = append(open, c)
+	}
+	s.mu.Unlock()
+	for _, c := range open {
+		c.end(cause)
+	}
+}
+
+// accept takes connections until the listener is closed.
+func (s *Server) accept() {
+	const first, longest = 5 * time.Millisecond, time.Second
+	pause := first
+	for {
+		conn, err := s.listener.Accept()
+		if err == nil {
+			pause = first
+			s.serve(conn)
+			continue
+		}
+		select {
+		case <-s.stop:
+			return
+		default:
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		// Out of file descriptors, or a peer that went before it was accepted: others may still come.
+		s.log.LogAttrs(context.Background(), slog.LevelWarn, "accept failed", slog.Any("err", err))
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-s.stop:
+			timer.Stop()
+			return
+		}
+		pause = min(2*pause, longest)
+	}
+}
+
+// serve starts the session of a connection, or closes it when there are enough.
+func (s *Server) serve(conn net.Conn) {
+	c := newSession(s, conn)
+	s.mu.Lock()
+	full := len(s.sessions) >= maxConnections
+	refused := full || s.closed
+	if !refused {
+		s.sessions[c] = struct{}{}
+	}
+	s.mu.Unlock()
+	if refused {
+		_ = conn.Close()
+		if full {
+			s.log.LogAttrs(context.Background(), slog.LevelWarn, "connection refused: too many",
+				slog.String("addr", c.addr), slog.Int("limit", maxConnections))
+		}
+		return
+	}
+	c.start()
+}
+
+// forget takes an ended session off the list.
+func (s *Server) forget(c *session) {
+	s.mu.Lock()
+	delete(s.sessions, c)
+	s.mu.Unlock()
+}
+
+// reachable replaces the address that means every interface by the one that a client of this machine dials.
+func reachable(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr
+	}
+	if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}
