@@ -51,6 +51,7 @@ var table = []row{
 	{pkg: "server/internal/...", imports: []string{"messages", "internal/memnet", "server/internal/..."}},
 	{pkg: "eventstoretest", imports: []string{"server", ".", "messages", "internal/memnet", "internal/faultnet"}},
 	{pkg: "internal/memnet"},
+	{pkg: "internal/scripted", imports: []string{"messages", "internal/memnet"}},
 	{pkg: "internal/faultnet"},
 	{pkg: "internal/conformance", imports: []string{
 		".", "messages", "cluster", "conn", "subscription", "listener",
@@ -66,8 +67,8 @@ var table = []row{
 
 // Tests may import these beside what their package imports.
 var (
-	lowTests  = []string{"server", "internal/memnet", "internal/faultnet"}
-	highTests = append([]string{"eventstoretest"}, lowTests...)
+	lowTests  = []string{"server", "internal/memnet", "internal/faultnet", "internal/scripted"}
+	highTests = append([]string{"eventstoretest", "messages"}, lowTests...) // its frames have commands of messages
 )
 
 // rootLinks is all that the root package may link outside the standard library and this module.

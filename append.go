@@ -1,0 +1,139 @@
+package eventstore
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"unicode/utf16"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"github.com/goeventstore/eventstore/messages"
+)
+
+// WriteResult tells where events were stored.
+type WriteResult struct {
+	First, Last ExpectedVersion // numbers of the first and last event; Last is what to expect next time
+	Position    Position        // of the last event in the log; -1/-1 when a repeated write was recognized as stored before
+}
+
+// maxEventSize is what a server takes for data, metadata and twice the characters of the type: 16 MiB less 10,000.
+const maxEventSize = 16<<20 - 10_000
+
+// Append writes events to a stream, all or none, if the stream is where the caller expects it; else the error is a
+// *WrongVersionError. It waits for the answer, or until ctx ends. Events without an id get one, kept over all
+// attempts, so that an append that is sent again after a lost connection is stored once: with an exact version for ever, with Any
+// and StreamExists as far as the server remembers ids. When an append fails and MaybeApplied says so, nobody knows
+// whether the events are stored. No events at all is a check of the version, which creates nothing.
+//
+// The events and their bytes belong to the client until Append returns.
+func (c *Client) Append(ctx context.Context, stream string, expected ExpectedVersion, events []EventData, opts ...CallOption) (WriteResult, error) {
+	o, err := c.callOptions(opts)
+	if err != nil {
+		return WriteResult{}, &OpError{Op: "append", Stream: stream, Err: err}
+	}
+	k := c.beginAppend(o.credentials)
+	defer k.recycle()
+	k.append.RequireLeader = !o.anyNode
+	if err := k.prepareAppend(stream, expected, events); err != nil {
+		return WriteResult{}, &OpError{Op: "append", Stream: stream, Err: err}
+	}
+	if err := c.do(ctx, k); err != nil {
+		return WriteResult{}, k.fail("append", stream, err)
+	}
+	m := &k.completed
+	if m.Result == messages.WrongExpectedVersion {
+		err = &WrongVersionError{Stream: stream, Expected: expected, Actual: Any}
+		if m.HasCurrent {
+			err = &WrongVersionError{Stream: stream, Expected: expected, Actual: ExpectedVersion(m.CurrentVersion)}
+		}
+	} else {
+		err = resultError(m.Result, m.Message)
+	}
+	if err != nil {
+		return WriteResult{}, k.fail("append", stream, err)
+	}
+	return WriteResult{First: ExpectedVersion(m.First), Last: ExpectedVersion(m.Last), Position: Position{Commit: m.Commit, Prepare: m.Prepare}}, nil
+}
+
+func (k *call) prepareAppend(stream string, expected ExpectedVersion, events []EventData) error {
+	if err := checkStream(stream); err != nil {
+		return err
+	}
+	if err := expected.check(); err != nil {
+		return err
+	}
+	k.append.Stream = stream
+	k.append.Expected = int64(expected)
+	for i := range events {
+		e := &events[i]
+		if err := e.check(); err != nil {
+			return fmt.Errorf("event %d of %d: %w", i, len(events), err)
+		}
+		id := e.ID
+		if id == (uuid.UUID{}) {
+			if err := newID(&k.id); err != nil {
+				return err
+			}
+			id = k.id
+		}
+		contentType := int32(0)
+		if e.JSON {
+			contentType = 1
+		}
+		k.append.Events = append(k.append.Events, messages.NewEvent{
+			ID: id, Type: e.Type, ContentType: contentType, Data: e.Data, Metadata: e.Metadata,
+		})
+	}
+	return nil
+}
+
+func checkStream(stream string) error {
+	switch stream {
+	case "":
+		return argument("the stream's name is empty")
+	case "$$":
+		return argument(`the stream "$$": a write to it ends a real server`)
+	}
+	return nil
+}
+
+func (e *EventData) check() error {
+	if e.err != nil {
+		return e.err
+	}
+	if e.Type == "" {
+		return argument("its type is empty")
+	}
+	size := len(e.Data) + len(e.Metadata)
+	if size+2*len(e.Type) <= maxEventSize { // a character has at least one byte: no need to count
+		return nil
+	}
+	if size += 2 * utf16Length(e.Type); size > maxEventSize {
+		return fmt.Errorf("%w: data, metadata and twice the type's characters have %d bytes, a server takes %d", ErrTooLarge, size, maxEventSize)
+	}
+	return nil
+}
+
+func utf16Length(s string) int {
+	n := 0
+	for _, r := range s {
+		if r == utf8.RuneError {
+			n++
+			continue
+		}
+		n += utf16.RuneLen(r)
+	}
+	return n
+}
+
+// newID makes a random id in place: uuid.New would allocate one.
+func newID(id *uuid.UUID) error {
+	if _, err := rand.Read(id[:]); err != nil {
+		return fmt.Errorf("make an event id: %w", err)
+	}
+	id[6] = id[6]&0x0f | 0x40
+	id[8] = id[8]&0x3f | 0x80
+	return nil
+}

@@ -1,0 +1,494 @@
+package eventstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/google/uuid"
+
+	"github.com/goeventstore/eventstore/conn"
+	"github.com/goeventstore/eventstore/messages"
+	"github.com/goeventstore/eventstore/messages/pb"
+)
+
+// call is one request on its way to its answer.
+//
+// States: waiting (in the client's queue, for a connection), sent (in a connection's table), delayed (its timer runs),
+// settled. Whoever takes a call out of the queue, the table or the timers makes its next step, so that there is one at a time:
+//
+//	waiting -> sent      the supervisor publishes a connection; queued calls are sent in the order of their sequence
+//	sent    -> settled   the answer: a result, or a refusal
+//	sent    -> delayed   the server did not take it (NotHandled), or does not know the outcome (a time-out result)
+//	sent    -> waiting   the connection ended, or the attempt timed out, and the request may be sent again
+//	sent    -> settled   the same, and it may not, or the attempts are spent
+//	delayed -> waiting   its time has come
+//	any     -> settled   Close
+//
+// A call whose context ends is abandoned: its caller leaves at once, and whoever finds it afterwards drops it. Nothing reads
+// the request any more when abandon has returned.
+type call struct {
+	c       *Client
+	request messages.Request
+	answer  messages.Command // the command that answers it; 0: any
+	auth    []byte
+	repeat  bool // may be sent again when an earlier attempt may have reached the server
+	untimed bool // one attempt lasts as long as the connection
+
+	sequence   uint64
+	prev, next *call // in the queue
+
+	mu        sync.Mutex // guards what follows
+	abandoned bool
+	conn      *conn.Conn // of the last attempt
+	ticket    conn.Ticket
+	attempts  int
+	open      bool  // the last attempt has no answer yet
+	unknown   bool  // an attempt may have reached the server and its answer does not tell, or never came
+	last      error // why the last attempt did not settle it
+
+	waits backoff.BackOff // before the next attempts; made when needed
+
+	// The outcome, written before done gets its one value.
+	done  chan struct{} // room for one, so that the read loop never waits
+	err   error
+	reply messages.Reply
+
+	// An append has its request and its decoded answer in place, so that it costs no allocation.
+	append    messages.Append
+	completed messages.AppendCompleted
+	id        uuid.UUID // where event ids are made
+}
+
+// begin takes a call from the pool.
+func (c *Client) begin(r messages.Request, auth []byte) *call {
+	k := c.calls.Get().(*call)
+	k.request, k.auth = r, auth
+	k.answer, k.repeat = rules(r.Command())
+	return k
+}
+
+// beginAppend takes a call from the pool whose request is its own.
+func (c *Client) beginAppend(auth []byte) *call {
+	k := c.calls.Get().(*call)
+	k.request, k.auth = &k.append, auth
+	k.answer, k.repeat = messages.WriteEventsCompleted, true
+	return k
+}
+
+// recycle gives a settled call back. Its memory is used again: nothing of it may be kept but the reply's body.
+func (k *call) recycle() {
+	k.mu.Lock() // whoever sent it may be about to let go of the lock
+	defer k.mu.Unlock()
+	if k.abandoned {
+		return
+	}
+	clear(k.append.Events)
+	k.append = messages.Append{Events: k.append.Events[:0]}
+	k.request, k.auth, k.conn, k.last, k.waits, k.err = nil, nil, nil, nil, nil, nil
+	k.reply = messages.Reply{}
+	k.attempts, k.open, k.unknown, k.untimed = 0, false, false, false
+	k.c.calls.Put(k)
+}
+
+// do sends k and waits until it is settled or ctx ends.
+func (c *Client) do(ctx context.Context, k *call) error {
+	if err := ctx.Err(); err != nil {
+		return contextError(ctx, nil)
+	}
+	if c.draining.Load() {
+		return ErrClosed
+	}
+	if err := c.limit.acquire(ctx); err != nil {
+		return contextError(ctx, nil)
+	}
+	defer c.limit.release()
+	k.sequence = c.sequence.Add(1)
+	c.submit(k)
+	select {
+	case <-k.done:
+		return k.err
+	case <-ctx.Done():
+	}
+	if settled, last := k.abandon(); !settled {
+		return contextError(ctx, last)
+	}
+	return k.err
+}
+
+// contextError is the context's error, with its cause and the last failure beside it.
+func contextError(ctx context.Context, last error) error {
+	err := ctx.Err()
+	if cause := context.Cause(ctx); !errors.Is(err, cause) {
+		err = fmt.Errorf("%w: %w", err, cause)
+	}
+	if last != nil {
+		err = fmt.Errorf("%w (last failure: %w)", err, last)
+	}
+	return err
+}
+
+// submit sends k on the live connection, or queues it for the next one.
+func (c *Client) submit(k *call) {
+	if cn := c.live.Load(); cn != nil && k.sendOn(cn) {
+		return
+	}
+	c.mu.Lock()
+	closed := c.closed
+	// Under the lock, a connection is either published, and then the queue was empty before, or not yet.
+	if cn := c.live.Load(); !closed && (cn == nil || !k.sendOn(cn)) {
+		c.queue.insert(k)
+	}
+	c.mu.Unlock()
+	if closed {
+		k.finish(ErrClosed)
+	}
+}
+
+// sendOn makes an attempt on cn. It returns false when cn has ended, and k is still to be sent; true when it was sent, is
+// abandoned, or cannot be encoded and is settled.
+func (k *call) sendOn(cn *conn.Conn) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.abandoned {
+		return true
+	}
+	k.conn, k.ticket = cn, cn.NextTicket()
+	k.attempts++
+	k.open = true
+	err := cn.Call(k.ticket, k.request, k.auth, k, k.untimed)
+	if err == nil {
+		return true
+	}
+	k.attempts--
+	k.open = false
+	if cn.Err() != nil {
+		return false
+	}
+	k.finish(tooLarge(err))
+	return true
+}
+
+func tooLarge(err error) error {
+	if errors.Is(err, messages.ErrFrameTooLarge) {
+		return fmt.Errorf("%w: %w", ErrTooLarge, err)
+	}
+	return err
+}
+
+// finish settles k. Only its owner of the moment calls it, once.
+func (k *call) finish(err error) {
+	k.err = err
+	k.done <- struct{}{}
+}
+
+// abandon takes k away from wherever it is. It returns true if k was settled meanwhile, else the last attempt's failure.
+func (k *call) abandon() (settled bool, last error) {
+	k.mu.Lock()
+	k.abandoned = true
+	cn, ticket := k.conn, k.ticket
+	last = k.last
+	k.mu.Unlock()
+	if cn != nil {
+		cn.Forget(ticket)
+	}
+	c := k.c
+	c.mu.Lock()
+	c.queue.remove(k)
+	if timer := c.delayed[k]; timer != nil {
+		delete(c.delayed, k)
+		if timer.Stop() {
+			c.loops.Done()
+		}
+	}
+	c.mu.Unlock()
+	select {
+	case <-k.done:
+		return true, last
+	default:
+		return false, last
+	}
+}
+
+// Reply implements conn.Waiter, on the read loop.
+func (k *call) Reply(command messages.Command, body []byte) {
+	k.mu.Lock()
+	k.open = false
+	k.mu.Unlock()
+	if err := refusal(command, body); err != nil {
+		if command == messages.NotHandled {
+			k.again(err, false, true)
+			return
+		}
+		k.finish(err)
+		return
+	}
+	if k.answer != 0 && command != k.answer {
+		k.failUnknown(fmt.Errorf("%w: %s to %s", ErrProtocol, command, k.request.Command()))
+		return
+	}
+	if k.request != &k.append {
+		k.reply = messages.Reply{Command: command, Body: append([]byte(nil), body...)}
+		k.finish(nil)
+		return
+	}
+	if err := k.completed.Decode(body); err != nil {
+		k.failUnknown(fmt.Errorf("%w: %w", ErrProtocol, err))
+		return
+	}
+	if isTimeout(k.completed.Result) {
+		k.again(resultError(k.completed.Result, k.completed.Message), true, true)
+		return
+	}
+	k.finish(nil)
+}
+
+// failUnknown settles k with an answer that does not tell what the server did.
+func (k *call) failUnknown(err error) {
+	k.mu.Lock()
+	k.unknown = true
+	k.mu.Unlock()
+	k.finish(err)
+}
+
+// End implements conn.Waiter: the attempt timed out, or its connection ended.
+func (k *call) End(err error) {
+	if errors.Is(err, conn.ErrClosed) {
+		k.failUnknown(ErrClosed)
+		return
+	}
+	k.again(err, true, false)
+}
+
+// again makes the next attempt, if there may be one: after a pause when the server is to be given time, else at once. The
+// outcome of the last is unknown if the server may have acted on it.
+func (k *call) again(cause error, unknown, pause bool) {
+	k.mu.Lock()
+	k.open = false
+	k.last = cause
+	k.unknown = k.unknown || unknown
+	attempts, abandoned := k.attempts, k.abandoned
+	k.mu.Unlock()
+	switch limit := k.c.maxAttempts; {
+	case abandoned:
+	case unknown && !k.repeat:
+		k.finish(cause)
+	case limit > 0 && attempts >= limit:
+		k.finish(fmt.Errorf("%w: %w", ErrRetriesExhausted, cause))
+	case pause:
+		k.delay(cause)
+	default:
+		k.c.submit(k)
+	}
+}
+
+// delay submits k again after the next interval of its backoff.
+func (k *call) delay(cause error) {
+	c := k.c
+	if k.waits == nil {
+		k.waits = c.backoff()
+	}
+	d := k.waits.NextBackOff()
+	if d == backoff.Stop {
+		k.finish(fmt.Errorf("%w: %w", ErrRetriesExhausted, cause))
+		return
+	}
+	c.logger.Warn("call is sent again",
+		slog.String("command", k.request.Command().String()), slog.Duration("after", d), slog.Any("err", cause))
+	c.mu.Lock()
+	closed := c.closed
+	if !closed {
+		c.loops.Add(1)
+		c.delayed[k] = time.AfterFunc(d, func() { c.due(k) })
+	}
+	c.mu.Unlock()
+	if closed {
+		k.finish(ErrClosed)
+	}
+}
+
+func (c *Client) due(k *call) {
+	defer c.loops.Done()
+	c.mu.Lock()
+	_, mine := c.delayed[k]
+	delete(c.delayed, k)
+	c.mu.Unlock()
+	if mine {
+		c.submit(k)
+	}
+}
+
+// fail wraps the error of a call that failed with what is known of its attempts.
+func (k *call) fail(op, stream string, err error) *OpError {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	e := &OpError{Op: op, Stream: stream, Attempts: k.attempts, Err: err}
+	if k.conn != nil {
+		e.Addr = k.conn.Addr()
+	}
+	e.Unknown = changes(k.request.Command()) && (k.unknown || k.open)
+	return e
+}
+
+// exec makes a call of any request but an append. The reply's body is the caller's.
+func (c *Client) exec(ctx context.Context, op string, r messages.Request, o callOptions) (messages.Reply, error) {
+	k := c.begin(r, o.credentials)
+	defer k.recycle()
+	if err := c.do(ctx, k); err != nil {
+		return messages.Reply{}, k.fail(op, "", err)
+	}
+	return k.reply, nil
+}
+
+// Call sends any message of the protocol and returns its answer, whose body belongs to the caller. NotHandled is followed
+// and NotAuthenticated and BadRequest are errors; result codes come back as they are, inside the body. A read is sent again
+// after a lost connection or a time-out, as is WriteEvents, whose event ids make that safe; other requests are not, and
+// neither are unknown commands: see MaybeApplied.
+func (c *Client) Call(ctx context.Context, r messages.Request, opts ...CallOption) (messages.Reply, error) {
+	o, err := c.callOptions(opts)
+	if err != nil {
+		return messages.Reply{}, &OpError{Op: "call " + r.Command().String(), Err: err}
+	}
+	return c.exec(ctx, "call "+r.Command().String(), r, o)
+}
+
+// callQueue holds calls in the order of their sequence. The links are in the calls, so that removing one is cheap.
+type callQueue struct{ head, tail *call }
+
+func (q *callQueue) first() *call { return q.head }
+
+func (q *callQueue) insert(k *call) {
+	after := q.tail
+	for after != nil && after.sequence > k.sequence {
+		after = after.prev
+	}
+	k.prev = after
+	if after == nil {
+		k.next = q.head
+		q.head = k
+	} else {
+		k.next = after.next
+		after.next = k
+	}
+	if k.next == nil {
+		q.tail = k
+	} else {
+		k.next.prev = k
+	}
+}
+
+// remove takes k out if it is there.
+func (q *callQueue) remove(k *call) {
+	if k.prev == nil && q.head != k {
+		return
+	}
+	if k.prev == nil {
+		q.head = k.next
+	} else {
+		k.prev.next = k.next
+	}
+	if k.next == nil {
+		q.tail = k.prev
+	} else {
+		k.next.prev = k.prev
+	}
+	k.prev, k.next = nil, nil
+}
+
+func (q *callQueue) takeAll() []*call {
+	var all []*call
+	for k := q.head; k != nil; k = q.head {
+		q.remove(k)
+		all = append(all, k)
+	}
+	return all
+}
+
+// rules tells which command answers a request, and whether the request may be sent again when its outcome is unknown: it
+// changes nothing, or its event ids tell the server.
+func rules(c messages.Command) (answer messages.Command, repeat bool) {
+	switch c {
+	case messages.Ping:
+		return messages.Pong, true
+	case messages.WriteEvents:
+		return messages.WriteEventsCompleted, true
+	case messages.ReadEvent, messages.ReadStreamEventsForward, messages.ReadStreamEventsBackward,
+		messages.ReadAllEventsForward, messages.ReadAllEventsBackward, messages.FilteredReadAllEventsForward:
+		return c + 1, true
+	case messages.FilteredReadAllEventsBackward:
+		return messages.FilteredReadAllEventsBackwardCompleted, true
+	case messages.Authenticate:
+		return messages.Authenticated, true
+	case messages.IdentifyClient:
+		return messages.ClientIdentified, true
+	case messages.SubscribeToStream, messages.FilteredSubscribeToStream, messages.ConnectToPersistentSubscription:
+		return 0, true // an exchange; on another connection it is another one
+	case messages.TransactionStart, messages.TransactionWrite, messages.TransactionCommit, messages.DeleteStream,
+		messages.CreatePersistentSubscription, messages.DeletePersistentSubscription, messages.UpdatePersistentSubscription,
+		messages.ScavengeDatabase:
+		return c + 1, false
+	}
+	return 0, false
+}
+
+// changes reports whether the request may change what the server holds.
+func changes(c messages.Command) bool {
+	_, repeat := rules(c)
+	return !repeat || c == messages.WriteEvents
+}
+
+// refusal is the error of an answer that any request may get instead of its own; nil for all others.
+func refusal(command messages.Command, body []byte) error {
+	switch command {
+	case messages.NotAuthenticated:
+		return fmt.Errorf("%w: the server says %q", ErrNotAuthenticated, body)
+	case messages.BadRequest:
+		return &ServerError{Command: messages.BadRequest, Message: string(body)}
+	case messages.NotHandled:
+		return notHandled(body)
+	}
+	return nil
+}
+
+func notHandled(body []byte) error {
+	var m pb.NotHandled
+	if err := (messages.Reply{Command: messages.NotHandled, Body: body}).Unmarshal(&m); err != nil {
+		return fmt.Errorf("%w: %w", ErrProtocol, err)
+	}
+	switch m.GetReason() {
+	case pb.NotHandled_NotReady:
+		return ErrNotReady
+	case pb.NotHandled_TooBusy:
+		return ErrBusy
+	case pb.NotHandled_NotLeader:
+		return ErrNotLeader
+	case pb.NotHandled_IsReadOnly:
+		return ErrServerReadOnly
+	}
+	return fmt.Errorf("%w: NotHandled with reason %d", ErrProtocol, m.GetReason())
+}
+
+func isTimeout(r messages.OperationResult) bool {
+	return r == messages.PrepareTimeout || r == messages.CommitTimeout || r == messages.ForwardTimeout
+}
+
+// resultError is the error of a write's result, nil for success.
+func resultError(r messages.OperationResult, message string) error {
+	switch {
+	case r == messages.Success:
+		return nil
+	case r == messages.WrongExpectedVersion:
+		return ErrWrongVersion
+	case r == messages.StreamDeleted:
+		return ErrStreamDeleted
+	case r == messages.AccessDenied:
+		return ErrAccessDenied
+	case isTimeout(r):
+		return fmt.Errorf("%w: the server answered %s", ErrTimeout, r)
+	}
+	return fmt.Errorf("%w: result %s %s", ErrProtocol, r, message)
+}

@@ -1,0 +1,228 @@
+package eventstore
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/goeventstore/eventstore/conn"
+	"github.com/goeventstore/eventstore/messages"
+)
+
+// Client is a connection to a server that heals itself: when it is lost, the supervisor dials again, with backoff and
+// without giving up, and calls that were under way are sent again by the rules in DESIGN.md. All methods are safe for
+// concurrent use; one client serves a whole program.
+type Client struct {
+	options
+	target      Target
+	credentials []byte // of every request without its own; nil: anonymous
+
+	live     atomic.Pointer[conn.Conn] // where calls are sent; nil while there is none
+	sequence atomic.Uint64             // numbers the calls, so that they are sent again in their order
+	limit    limiter
+	calls    sync.Pool // of *call; one a client, as a channel must not cross the bubbles of testing/synctest
+
+	stop     context.CancelFunc // ends the supervisor and what it dials
+	loops    sync.WaitGroup     // the supervisor and the timers of delayed calls
+	draining atomic.Bool        // Shutdown was called
+
+	mu      sync.Mutex // guards what follows; taken before a call's and a connection's, never held while waiting
+	closed  bool
+	state   State
+	changed chan struct{} // closed and replaced when state changes
+	queue   callQueue     // calls that wait for a connection, in their order
+	delayed map[*call]*time.Timer
+}
+
+// Phase is what a client is doing about its connection.
+type Phase int
+
+// The phases. Connecting -> Connected -> Reconnecting -> Connected ... -> Closed; Connect returns in Connected.
+const (
+	Connecting Phase = iota
+	Connected
+	Reconnecting
+	Closed
+)
+
+// String returns the phase in a word.
+func (p Phase) String() string {
+	return [...]string{"connecting", "connected", "reconnecting", "closed"}[p]
+}
+
+// State tells what a client is doing about its connection.
+type State struct {
+	Phase Phase
+	Addr  string // of the server, when Connected
+	Err   error  // why it is not Connected: the last failure
+}
+
+// String returns the state in a few words.
+func (s State) String() string {
+	switch {
+	case s.Phase == Connected:
+		return "connected to " + s.Addr
+	case s.Err != nil:
+		return fmt.Sprintf("%v: %v", s.Phase, s.Err)
+	}
+	return s.Phase.String()
+}
+
+// connectTime is how long Connect tries when its context has no deadline.
+const connectTime = 10 * time.Second
+
+// Connect returns a client that is connected and identified. It tries until ctx ends, or for 10 s when ctx has no deadline,
+// and then returns the last error of each address; a port that does not speak the protocol (HTTP, TLS where plain was
+// asked for and the other way round, a certificate that is not accepted) ends it at once. The credentials are not
+// checked here: with wrong ones the first call fails with ErrNotAuthenticated.
+//
+// The target is tcp://[user:password@]host[:port], or tls:// for TLS.
+func Connect(ctx context.Context, target string, opts ...Option) (*Client, error) {
+	c, err := newClient(target, opts)
+	if err != nil {
+		return nil, &OpError{Op: "connect", Err: err}
+	}
+	first, err := c.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	supervised, stop := context.WithCancel(context.WithoutCancel(ctx)) // the client outlives the call
+	c.stop = stop
+	c.publish(first)
+	c.loops.Go(func() { c.supervise(supervised, first) })
+	return c, nil
+}
+
+func newClient(target string, opts []Option) (*Client, error) {
+	t, err := ParseTarget(target)
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{
+		options: defaultOptions(),
+		target:  t,
+		changed: make(chan struct{}),
+		delayed: make(map[*call]*time.Timer),
+	}
+	c.user, c.password = t.user, t.password
+	for _, o := range opts {
+		if o == nil {
+			return nil, argument("a nil Option")
+		}
+		o.apply(&c.options)
+	}
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	if t.TLS && c.tls == nil {
+		c.tls = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	c.credentials, err = c.options.credentials()
+	if err != nil {
+		return nil, err
+	}
+	c.limit.max = int64(c.maxInFlight)
+	c.calls.New = func() any { return &call{c: c, done: make(chan struct{}, 1)} }
+	return c, nil
+}
+
+// connect dials until it succeeds, it is of no use, or ctx ends.
+func (c *Client) connect(ctx context.Context) (*conn.Conn, error) {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, connectTime)
+		defer cancel()
+	}
+	waits := c.backoff()
+	for attempt := 1; ; attempt++ {
+		cn, err := c.dialOnce(ctx)
+		if err == nil {
+			return cn, nil
+		}
+		if !errors.Is(err, conn.ErrRefused) && sleep(ctx, waits) == nil {
+			continue
+		}
+		if ctx.Err() != nil && !errors.Is(err, ctx.Err()) {
+			err = fmt.Errorf("%w: %w", ctx.Err(), err)
+		}
+		return nil, &OpError{Op: "connect", Addr: c.target.Addr, Attempts: attempt, Err: err}
+	}
+}
+
+func (c *Client) dialOnce(ctx context.Context) (*conn.Conn, error) {
+	return conn.Dial(ctx, conn.Config{
+		Addr:              c.target.Addr,
+		Dial:              c.dial,
+		TLS:               c.tls,
+		Name:              c.name,
+		Timeout:           c.timeout,
+		HeartbeatInterval: c.heartbeatInterval,
+		HeartbeatTimeout:  c.heartbeatTimeout,
+		Logger:            c.logger,
+	})
+}
+
+// State returns what the client is doing about its connection.
+func (c *Client) State() State {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state
+}
+
+// Ping asks the server for an answer, through the same queue, connection and retries as every other call.
+func (c *Client) Ping(ctx context.Context) error {
+	_, err := c.exec(ctx, "ping", messages.Raw(messages.Ping, nil), callOptions{})
+	return err
+}
+
+// Close ends the client at once: calls under way fail with ErrClosed, exchanges end, and when it returns no goroutine of the
+// client is left. Closing twice is fine.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	first := !c.closed
+	c.closed = true
+	c.live.Store(nil)
+	waiting := c.queue.takeAll()
+	for k, timer := range c.delayed {
+		if timer.Stop() {
+			c.loops.Done()
+		}
+		waiting = append(waiting, k)
+	}
+	clear(c.delayed)
+	if first {
+		c.setState(State{Phase: Closed, Err: ErrClosed})
+	}
+	c.mu.Unlock()
+	for _, k := range waiting {
+		k.finish(ErrClosed)
+	}
+	c.stop()
+	c.loops.Wait()
+	return nil
+}
+
+// Shutdown refuses new calls with ErrClosed, waits until those under way have settled or ctx ends, and closes the client. It
+// returns the error of ctx if that came first.
+func (c *Client) Shutdown(ctx context.Context) error {
+	c.draining.Store(true)
+	err := c.limit.drained(ctx)
+	_ = c.Close()
+	if err != nil {
+		return &OpError{Op: "shutdown", Addr: c.target.Addr, Err: err}
+	}
+	return nil
+}
+
+// setState is called with mu held.
+func (c *Client) setState(s State) {
+	c.state = s
+	close(c.changed)
+	c.changed = make(chan struct{})
+	c.logger.Info("connection state", slog.String("target", c.target.String()), slog.String("state", s.String()))
+}

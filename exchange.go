@@ -1,0 +1,287 @@
+package eventstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/goeventstore/eventstore/conn"
+	"github.com/goeventstore/eventstore/messages"
+)
+
+// Window bounds what an Exchange holds for its owner who has not taken it yet. A single frame over Bytes is held when
+// nothing else is.
+type Window struct{ Frames, Bytes int }
+
+// Exchange is a long-lived correlated exchange on one connection: a request, and everything that comes with its
+// correlation id. It never survives its connection: owners open a new one. What arrived before the end is delivered, then the
+// cause: ErrConnectionLost, ErrOverflow when the window was full, ErrNotAuthenticated or a *ServerError when the server
+// refused, ErrClosed.
+//
+// Recv is for one goroutine at a time; the other methods are safe for concurrent use.
+//
+// States: open, ended. open -> ended by overflow, by a refusal, by the connection's end or by Close; the first decides Err.
+type Exchange struct {
+	conn        *conn.Conn
+	ticket      conn.Ticket
+	credentials []byte
+	window      Window
+	frames      atomic.Int64 // held, for the window
+	bytes       atomic.Int64
+	arrived     chan struct{} // room for one: the read loop puts one in when there is something, Recv takes it
+
+	out frames // what Recv walks; its own
+
+	mu  sync.Mutex // guards what follows
+	in  frames     // what the read loop fills, swapped with out when that is empty
+	err error      // why it ended
+}
+
+// frames is a run of frames in one piece of memory.
+type frames struct {
+	commands []messages.Command
+	ends     []int // in bytes
+	bytes    []byte
+	next     int // to be taken
+}
+
+// keepFrames is how much memory an exchange that was drained keeps for what comes.
+const keepFrames = 256 << 10
+
+func (f *frames) reset() {
+	if cap(f.bytes) > keepFrames {
+		*f = frames{}
+		return
+	}
+	f.commands, f.ends, f.bytes, f.next = f.commands[:0], f.ends[:0], f.bytes[:0], 0
+}
+
+func (f *frames) empty() bool { return f.next == len(f.commands) }
+
+func (f *frames) body(i int) []byte {
+	start := 0
+	if i > 0 {
+		start = f.ends[i-1]
+	}
+	return f.bytes[start:f.ends[i]:f.ends[i]]
+}
+
+// Open sends r and returns when the first answer is there, which is the first Recv. Like Call it follows NotHandled and, for
+// subscriptions, tries again after a lost connection or a time-out, until ctx ends.
+func (c *Client) Open(ctx context.Context, r messages.Request, w Window, opts ...CallOption) (*Exchange, error) {
+	op := "open " + r.Command().String()
+	o, err := c.callOptions(opts)
+	if err == nil && (w.Frames < 1 || w.Bytes < 1) {
+		err = argument("a window of %d frames and %d bytes: want at least 1 of each", w.Frames, w.Bytes)
+	}
+	if err != nil {
+		return nil, &OpError{Op: op, Err: err}
+	}
+	_, repeat := rules(r.Command())
+	waits := c.backoff()
+	for attempt := 1; ; attempt++ {
+		x, err := c.openOnce(ctx, r, w, o)
+		if err == nil {
+			return x, nil
+		}
+		failed := &OpError{Op: op, Attempts: attempt, Err: err}
+		if x != nil {
+			failed.Addr = x.Addr()
+		}
+		refused := notTaken(err)
+		lost := errors.Is(err, ErrConnectionLost) || errors.Is(err, ErrTimeout)
+		again := refused || lost && repeat
+		if !again || ctx.Err() != nil || c.maxAttempts > 0 && attempt >= c.maxAttempts {
+			failed.Unknown = x != nil && !refused && changes(r.Command())
+			return nil, failed
+		}
+		if refused {
+			if err := sleep(ctx, waits); err != nil {
+				failed.Err = fmt.Errorf("%w: %w", err, failed.Err)
+				return nil, failed
+			}
+		}
+	}
+}
+
+// notTaken reports an error of NotHandled: the server did nothing.
+func notTaken(err error) bool {
+	return errors.Is(err, ErrNotReady) || errors.Is(err, ErrBusy) || errors.Is(err, ErrNotLeader) || errors.Is(err, ErrServerReadOnly)
+}
+
+// openOnce makes one attempt; an exchange beside an error has ended.
+func (c *Client) openOnce(ctx context.Context, r messages.Request, w Window, o callOptions) (*Exchange, error) {
+	if c.draining.Load() {
+		return nil, ErrClosed
+	}
+	cn, err := c.connection(ctx)
+	if err != nil {
+		return nil, err
+	}
+	x := &Exchange{conn: cn, ticket: cn.NextTicket(), credentials: o.credentials, window: w, arrived: make(chan struct{}, 1)}
+	if err := cn.Open(x.ticket, r, o.credentials, x); err != nil {
+		switch {
+		case errors.Is(err, conn.ErrClosed):
+			return nil, ErrClosed
+		case cn.Err() != nil:
+			return x, err
+		}
+		return nil, tooLarge(err)
+	}
+	timer := time.NewTimer(c.timeout)
+	defer timer.Stop()
+	select {
+	case <-x.arrived:
+		err = x.first()
+	case <-timer.C:
+		err = ErrTimeout
+	case <-ctx.Done():
+		err = contextError(ctx, nil)
+	}
+	if err != nil {
+		_ = x.Close()
+		return x, err
+	}
+	return x, nil
+}
+
+// first is the error of an exchange that ended before anything came, or whose first answer is NotHandled.
+func (x *Exchange) first() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.in.empty() {
+		if x.in.commands[0] == messages.NotHandled {
+			return notHandled(x.in.body(0))
+		}
+		x.signal() // for Recv
+		return nil
+	}
+	if errors.Is(x.err, ErrConnectionLost) {
+		return x.err
+	}
+	x.signal()
+	return nil
+}
+
+func (x *Exchange) signal() {
+	select {
+	case x.arrived <- struct{}{}:
+	default:
+	}
+}
+
+// Reply implements conn.Waiter, on the read loop.
+func (x *Exchange) Reply(command messages.Command, body []byte) {
+	var err error
+	if command != messages.NotHandled {
+		err = refusal(command, body)
+	}
+	full := x.frames.Load() >= int64(x.window.Frames) || x.frames.Load() > 0 && x.bytes.Load()+int64(len(body)) > int64(x.window.Bytes)
+	if err == nil && full {
+		err = ErrOverflow
+	}
+	if err != nil {
+		x.end(err, full)
+		return
+	}
+	x.mu.Lock()
+	if x.err == nil {
+		x.frames.Add(1)
+		x.bytes.Add(int64(len(body)))
+		x.in.commands = append(x.in.commands, command)
+		x.in.bytes = append(x.in.bytes, body...)
+		x.in.ends = append(x.in.ends, len(x.in.bytes))
+	}
+	x.mu.Unlock()
+	x.signal()
+}
+
+// End implements conn.Waiter.
+func (x *Exchange) End(err error) {
+	if errors.Is(err, conn.ErrClosed) {
+		err = ErrClosed
+	}
+	x.end(err, false)
+}
+
+// end keeps the first cause and, if it is ours, has the server stop sending.
+func (x *Exchange) end(err error, unsubscribe bool) {
+	x.mu.Lock()
+	first := x.err == nil
+	if first {
+		x.err = err
+	}
+	x.mu.Unlock()
+	if first && x.conn.Forget(x.ticket) && unsubscribe {
+		// On an error the connection has ended, and with it what this was to end.
+		_ = x.conn.Send(x.ticket, messages.Raw(messages.UnsubscribeFromStream, nil), x.credentials)
+	}
+	x.signal()
+}
+
+// Recv returns the next frame, waiting for it until ctx ends, which does not end the exchange. The reply's bytes are valid
+// until the next Recv.
+func (x *Exchange) Recv(ctx context.Context) (messages.Reply, error) {
+	for {
+		if !x.out.empty() {
+			i := x.out.next
+			x.out.next++
+			r := messages.Reply{Command: x.out.commands[i], Body: x.out.body(i)}
+			x.frames.Add(-1)
+			x.bytes.Add(-int64(len(r.Body)))
+			return r, nil
+		}
+		if ctx.Err() != nil {
+			return messages.Reply{}, contextError(ctx, nil)
+		}
+		x.out.reset()
+		x.mu.Lock()
+		x.in, x.out = x.out, x.in
+		err := x.err
+		x.mu.Unlock()
+		if !x.out.empty() {
+			continue
+		}
+		if err != nil {
+			return messages.Reply{}, err
+		}
+		select {
+		case <-x.arrived:
+		case <-ctx.Done():
+			return messages.Reply{}, contextError(ctx, nil)
+		}
+	}
+}
+
+// Held reports how many frames wait for Recv.
+func (x *Exchange) Held() int { return int(x.frames.Load()) }
+
+// Send sends r with the exchange's correlation id. It does not wait, and r is never sent again.
+func (x *Exchange) Send(ctx context.Context, r messages.Request) error {
+	if err := ctx.Err(); err != nil {
+		return contextError(ctx, nil)
+	}
+	if err := x.Err(); err != nil {
+		return err
+	}
+	return tooLarge(x.conn.Send(x.ticket, r, x.credentials))
+}
+
+// Err is why the exchange ended, nil while it is open. What arrived before the end may still wait for Recv.
+func (x *Exchange) Err() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.err
+}
+
+// Addr is the address of the server.
+func (x *Exchange) Addr() string { return x.conn.Addr() }
+
+// Close ends the exchange and has the server stop sending. It does not wait for the server.
+func (x *Exchange) Close() error {
+	x.end(ErrClosed, true)
+	return nil
+}

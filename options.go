@@ -1,0 +1,255 @@
+package eventstore
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"github.com/goeventstore/eventstore/messages"
+)
+
+// Option configures a client. All options are checked together by Connect.
+type Option interface{ apply(*options) }
+
+type options struct {
+	user, password    string
+	tls               *tls.Config
+	name              string
+	logger            *slog.Logger
+	timeout           time.Duration
+	heartbeatInterval time.Duration
+	heartbeatTimeout  time.Duration
+	maxAttempts       int
+	backoff           func() backoff.BackOff
+	maxInFlight       int
+	dial              func(ctx context.Context, network, addr string) (net.Conn, error)
+}
+
+type option func(*options)
+
+func (o option) apply(to *options) { o(to) }
+
+// WithCredentials sets the login and password that every request carries unless the call has its own (As). They beat those
+// in the target. Without any, requests are anonymous.
+func WithCredentials(user, password string) Option {
+	return option(func(o *options) { o.user, o.password = user, password })
+}
+
+// WithTLS connects over TLS, from the first byte and to a port that speaks it. There is no falling back to plain. The
+// server name defaults to the target's host, the lowest version to TLS 1.2. Default: plain, unless the target is tls://.
+func WithTLS(c *tls.Config) Option {
+	return option(func(o *options) { o.tls = c })
+}
+
+// WithName sets the connection name that the server shows in its statistics. Default: the program's name.
+func WithName(name string) Option { return option(func(o *options) { o.name = name }) }
+
+// WithLogger has the client log its connection changes and retries. Default: no log. Data and passwords are never logged.
+func WithLogger(l *slog.Logger) Option { return option(func(o *options) { o.logger = l }) }
+
+// WithTimeout sets how long one attempt of a call may wait for its answer before it is sent again or given up, and how
+// long connecting may take. Default: 7 s. The context of a call bounds all its attempts together.
+func WithTimeout(d time.Duration) Option { return option(func(o *options) { o.timeout = d }) }
+
+// WithHeartbeat sets the silence after which the server is asked for a sign of life, and how long it may take to give one
+// before the connection is replaced. Default: 2 s and 1.5 s.
+func WithHeartbeat(interval, timeout time.Duration) Option {
+	return option(func(o *options) { o.heartbeatInterval, o.heartbeatTimeout = interval, timeout })
+}
+
+// WithMaxAttempts bounds how often a call is sent. Default: 0, no bound but the call's context.
+func WithMaxAttempts(n int) Option { return option(func(o *options) { o.maxAttempts = n }) }
+
+// WithBackoff sets the waits between attempts to connect, and before a call is sent again to a server that was not ready.
+// The function is called for each sequence of waits. A sequence that ends (backoff.Stop) ends the call, but not the
+// reconnecting, which goes on with a new sequence. Default: 100 ms, doubling to 5 s, with jitter of a half.
+func WithBackoff(f func() backoff.BackOff) Option { return option(func(o *options) { o.backoff = f }) }
+
+// WithMaxInFlight bounds how many calls are under way at once; further ones wait for a place until their context ends.
+// Default: 5,000.
+func WithMaxInFlight(n int) Option { return option(func(o *options) { o.maxInFlight = n }) }
+
+// WithDialer sets the function that opens the socket, for proxies and networks in memory. Default: a net.Dialer.
+func WithDialer(dial func(ctx context.Context, network, addr string) (net.Conn, error)) Option {
+	return option(func(o *options) { o.dial = dial })
+}
+
+func defaultOptions() options {
+	return options{
+		name:              filepath.Base(os.Args[0]),
+		timeout:           7 * time.Second,
+		heartbeatInterval: 2 * time.Second,
+		heartbeatTimeout:  1500 * time.Millisecond,
+		backoff:           defaultBackoff,
+		maxInFlight:       5000,
+		logger:            slog.New(slog.DiscardHandler),
+	}
+}
+
+func defaultBackoff() backoff.BackOff {
+	return backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(100*time.Millisecond),
+		backoff.WithMultiplier(2),
+		backoff.WithRandomizationFactor(0.5),
+		backoff.WithMaxInterval(5*time.Second),
+		backoff.WithMaxElapsedTime(0), // the library's default would end reconnecting after 15 minutes
+	)
+}
+
+// credentials encodes the login for the wire; none is nil.
+func (o *options) credentials() ([]byte, error) {
+	if o.user == "" && o.password == "" {
+		return nil, nil
+	}
+	b, err := messages.AppendCredentials(nil, o.user, o.password)
+	if err != nil {
+		return nil, argument("credentials: %w", err)
+	}
+	return b, nil
+}
+
+func (o *options) check() error {
+	switch {
+	case o.timeout <= 0:
+		return argument("WithTimeout(%v): want more than 0", o.timeout)
+	case o.heartbeatInterval <= 0 || o.heartbeatTimeout <= 0:
+		return argument("WithHeartbeat(%v, %v): want more than 0", o.heartbeatInterval, o.heartbeatTimeout)
+	case o.maxAttempts < 0:
+		return argument("WithMaxAttempts(%d): want 0 for no bound, or more", o.maxAttempts)
+	case o.maxInFlight < 1:
+		return argument("WithMaxInFlight(%d): want at least 1", o.maxInFlight)
+	case o.backoff == nil:
+		return argument("WithBackoff(nil): want a function")
+	case o.logger == nil:
+		return argument("WithLogger(nil): leave the option out for no log")
+	case o.dial == nil:
+		o.dial = (&net.Dialer{}).DialContext
+	}
+	return nil
+}
+
+// CallOption configures one call. Each is also a ReadOption.
+type CallOption interface {
+	ReadOption
+	applyCall(*callOptions)
+}
+
+// ReadOption configures one read.
+type ReadOption interface{ applyRead(*readOptions) }
+
+type callOptions struct {
+	credentials []byte
+	anyNode     bool
+	err         error
+}
+
+type readOptions struct {
+	callOptions
+	backward bool
+	limit    int64
+	pageSize int32
+	rawLinks bool
+	err      error
+}
+
+type callOption func(*callOptions)
+
+func (f callOption) applyCall(o *callOptions) { f(o) }
+func (f callOption) applyRead(o *readOptions) { f(&o.callOptions) }
+
+type readOption func(*readOptions)
+
+func (f readOption) applyRead(o *readOptions) { f(o) }
+
+// As makes the call with these credentials instead of the client's.
+func As(user, password string) CallOption {
+	b, err := messages.AppendCredentials(nil, user, password)
+	return callOption(func(o *callOptions) {
+		o.credentials = b
+		if err != nil {
+			o.err = argument("As: %w", err)
+		}
+	})
+}
+
+// RequireLeader says whether only the leader of a cluster may answer (the default), or the node that gets the request may
+// do so from its own copy, or by passing a write on.
+func RequireLeader(yes bool) CallOption {
+	return callOption(func(o *callOptions) { o.anyNode = !yes })
+}
+
+// Backward reads from newer to older events.
+func Backward() ReadOption { return readOption(func(o *readOptions) { o.backward = true }) }
+
+// Limit ends a sequence after n events, more than 0. Default: no limit.
+func Limit(n int64) ReadOption {
+	return readOption(func(o *readOptions) {
+		o.limit = n
+		if n < 1 {
+			o.err = argument("Limit(%d): want at least 1", n)
+		}
+	})
+}
+
+// MaxPageSize is the largest page that servers answer.
+const MaxPageSize = 4096
+
+// PageSize sets how many events are fetched at a time, 1 to MaxPageSize. Default: 500.
+func PageSize(n int) ReadOption {
+	return readOption(func(o *readOptions) {
+		if n < 1 || n > MaxPageSize {
+			o.err = argument("PageSize(%d): want 1 to %d", n, MaxPageSize)
+			return
+		}
+		o.pageSize = int32(n)
+	})
+}
+
+// RawLinks delivers links as they are. Default: they are resolved to their targets.
+func RawLinks() ReadOption { return readOption(func(o *readOptions) { o.rawLinks = true }) }
+
+// ReadOptions makes read options of call options, for packages that pass a caller's on.
+func ReadOptions(opts []CallOption) []ReadOption {
+	if len(opts) == 0 {
+		return nil
+	}
+	out := make([]ReadOption, len(opts))
+	for i, o := range opts {
+		out[i] = o
+	}
+	return out
+}
+
+// callOptions costs nothing without options: only those make the result escape.
+func (c *Client) callOptions(opts []CallOption) (callOptions, error) {
+	if len(opts) == 0 {
+		return callOptions{credentials: c.credentials}, nil
+	}
+	o := callOptions{credentials: c.credentials}
+	for _, opt := range opts {
+		opt.applyCall(&o)
+	}
+	return o, o.err
+}
+
+const defaultPageSize = 500
+
+func (c *Client) readOptions(opts []ReadOption) (readOptions, error) {
+	if len(opts) == 0 {
+		return readOptions{callOptions: callOptions{credentials: c.credentials}, pageSize: defaultPageSize}, nil
+	}
+	o := readOptions{callOptions: callOptions{credentials: c.credentials}, pageSize: defaultPageSize}
+	for _, opt := range opts {
+		opt.applyRead(&o)
+	}
+	if o.err != nil {
+		return o, o.err
+	}
+	return o, o.callOptions.err
+}

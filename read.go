@@ -1,0 +1,240 @@
+package eventstore
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"math"
+	"sync"
+
+	"github.com/goeventstore/eventstore/messages"
+)
+
+// Slice is a page of a stream.
+type Slice struct {
+	Stream      string
+	Events      []ResolvedEvent
+	Next        int64 // where the next page in this direction begins; -1 at the end of a backward read
+	Last        int64 // the number of the stream's last event
+	EndOfStream bool  // nothing is left in this direction, as of now. A page may be empty and not be the end
+}
+
+// names are the strings that decoding can use again; a read borrows one.
+var names = sync.Pool{New: func() any { return new(messages.Names) }}
+
+// ReadStream returns the events of a stream from a place on, fetched page by page while the loop runs. A sequence that ends
+// without an error is complete: it reached the end of the stream as of then, or the Limit. An error is the last pair; a
+// stream that does not exist or is soft-deleted is ErrStreamNotFound, a hard-deleted one ErrStreamDeleted.
+//
+// The events belong to the caller. Those of a page share its memory; see ResolvedEvent.Clone.
+func (c *Client) ReadStream(ctx context.Context, stream string, from From, opts ...ReadOption) iter.Seq2[ResolvedEvent, error] {
+	return func(yield func(ResolvedEvent, error) bool) {
+		fail := func(err error) { yield(ResolvedEvent{}, &OpError{Op: "read", Stream: stream, Err: err}) }
+		o, err := c.readOptions(opts)
+		if err != nil {
+			fail(err)
+			return
+		}
+		next, nothing, err := startOf(stream, from, o.backward)
+		if err != nil {
+			fail(err)
+			return
+		}
+		for left := o.limit; !nothing; {
+			count := o.pageSize
+			if o.limit > 0 {
+				count = int32(min(int64(count), left))
+			}
+			page, err := c.readPage(ctx, stream, next, count, &o)
+			if err != nil {
+				yield(ResolvedEvent{}, err)
+				return
+			}
+			for _, e := range page.Events {
+				if !yield(e, nil) {
+					return
+				}
+			}
+			left -= int64(len(page.Events))
+			if page.EndOfStream || o.limit > 0 && left <= 0 {
+				return
+			}
+			if err := progress(next, &page, o.backward); err != nil {
+				fail(err)
+				return
+			}
+			next = page.Next
+		}
+	}
+}
+
+// progress refuses pages that lead nowhere: a reader that follows them would never end.
+func progress(from int64, page *Slice, backward bool) error {
+	if backward && page.Next >= 0 && (from < 0 || page.Next < from) || !backward && page.Next > from {
+		return nil
+	}
+	return fmt.Errorf("%w: after the page from %d the server sends the reader to %d, and says that it is not the end", ErrProtocol, from, page.Next)
+}
+
+// ReadSlice reads one page of at most count events, 1 to MaxPageSize. Errors as ReadStream.
+func (c *Client) ReadSlice(ctx context.Context, stream string, from From, count int, opts ...ReadOption) (Slice, error) {
+	o, err := c.readOptions(opts)
+	var next int64
+	var nothing bool
+	if err == nil {
+		next, nothing, err = startOf(stream, from, o.backward)
+	}
+	if err == nil && (count < 1 || count > MaxPageSize) {
+		err = argument("a page of %d events: want 1 to %d", count, MaxPageSize)
+	}
+	if err != nil {
+		return Slice{}, &OpError{Op: "read", Stream: stream, Err: err}
+	}
+	if nothing {
+		return Slice{Stream: stream, Next: -1, Last: -1, EndOfStream: true}, nil
+	}
+	return c.readPage(ctx, stream, next, int32(count), &o)
+}
+
+// startOf is the number to begin with, -1 for the last event when reading backward. Before event 0 there is nothing to ask
+// the server for.
+func startOf(stream string, from From, backward bool) (number int64, nothing bool, err error) {
+	if err := checkStream(stream); err != nil {
+		return 0, false, err
+	}
+	if err := from.check(); err != nil {
+		return 0, false, err
+	}
+	n, isNumber := from.Number()
+	switch {
+	case from.IsStart() && backward:
+		return 0, false, argument("reading backward from Start: there is nothing before it; End is the place to begin")
+	case from.IsEnd() && !backward:
+		return 0, false, argument("reading forward from End: there is nothing behind it; subscribe to what comes, or read Backward()")
+	case from.IsStart():
+		return 0, false, nil
+	case from.IsEnd():
+		return -1, false, nil
+	case !isNumber:
+		return 0, false, argument("place %q: a stream is read by event numbers, positions are of %s", from, All)
+	case backward && from.Exclusive():
+		return n - 1, n == 0, nil
+	case !backward && from.Exclusive() && n < math.MaxInt64:
+		n++
+	}
+	return n, false, nil
+}
+
+func (c *Client) readPage(ctx context.Context, stream string, from int64, count int32, o *readOptions) (Slice, error) {
+	if !o.backward {
+		// No stream gets there, and a server computes from + count in 64 bits.
+		from = min(from, math.MaxInt64-1)
+		count = int32(min(int64(count), math.MaxInt64-from))
+	}
+	k := c.begin(&messages.StreamRead{
+		Stream: stream, From: from, Count: count, ResolveLinks: !o.rawLinks, RequireLeader: !o.anyNode, Backward: o.backward,
+	}, o.credentials)
+	defer k.recycle()
+	if err := c.do(ctx, k); err != nil {
+		return Slice{}, k.fail("read", stream, err)
+	}
+	slice, err := decodePage(stream, k.reply.Body, int(count))
+	if err != nil {
+		return Slice{}, k.fail("read", stream, err)
+	}
+	return slice, nil
+}
+
+// decodePage takes no more events than were asked for: their number decides how much memory the page gets.
+func decodePage(stream string, body []byte, atMost int) (Slice, error) {
+	var page messages.StreamPage
+	if err := page.Decode(body); err != nil {
+		return Slice{}, fmt.Errorf("%w: %w", ErrProtocol, err)
+	}
+	switch page.Result {
+	case messages.ReadStreamSuccess:
+	case messages.ReadStreamNoStream:
+		return Slice{}, ErrStreamNotFound
+	case messages.ReadStreamStreamDeleted:
+		return Slice{}, ErrStreamDeleted
+	case messages.ReadStreamAccessDenied:
+		return Slice{}, ErrAccessDenied
+	case messages.ReadStreamError:
+		return Slice{}, &ServerError{Command: messages.ReadStreamEventsForward, Message: page.Error}
+	default:
+		return Slice{}, fmt.Errorf("%w: result %s %s", ErrProtocol, page.Result, page.Error)
+	}
+	slice := Slice{Stream: stream, Next: page.Next, Last: page.Last, EndOfStream: page.EndOfStream}
+	switch {
+	case page.Count == 0:
+		return slice, nil
+	case page.Count > atMost:
+		return Slice{}, fmt.Errorf("%w: a page of %d events, %d were asked for", ErrProtocol, page.Count, atMost)
+	}
+	slice.Events = make([]ResolvedEvent, 0, page.Count)
+	memory := slab{chunk: page.Count}
+	known := names.Get().(*messages.Names)
+	defer names.Put(known)
+	err := page.Each(known, func(r *messages.ResolvedEvent) bool {
+		if e := memory.decode(r); !e.empty() { // an empty record is of no use to anybody
+			slice.Events = append(slice.Events, e)
+		}
+		return true
+	})
+	if err != nil {
+		return Slice{}, fmt.Errorf("%w: %w", ErrProtocol, err)
+	}
+	return slice, nil
+}
+
+// ReadEvent reads one event: At(n), After(n) for the one behind it, End for the last, Start for number 0. A stream that
+// does not exist is ErrStreamNotFound, a number that it does not have (yet, or any more) ErrEventNotFound.
+func (c *Client) ReadEvent(ctx context.Context, stream string, at From, opts ...ReadOption) (ResolvedEvent, error) {
+	o, err := c.readOptions(opts)
+	number := int64(-1)
+	if err == nil {
+		err = checkStream(stream)
+	}
+	if err == nil && !at.IsEnd() {
+		number, _, err = startOf(stream, at, false)
+	}
+	if err != nil {
+		return ResolvedEvent{}, &OpError{Op: "read event", Stream: stream, Err: err}
+	}
+	k := c.begin(&messages.EventRead{Stream: stream, Number: number, ResolveLinks: !o.rawLinks, RequireLeader: !o.anyNode}, o.credentials)
+	defer k.recycle()
+	if err := c.do(ctx, k); err != nil {
+		return ResolvedEvent{}, k.fail("read event", stream, err)
+	}
+	e, err := decodeEventRead(k.reply.Body)
+	if err != nil {
+		return ResolvedEvent{}, k.fail("read event", stream, err)
+	}
+	return e, nil
+}
+
+func decodeEventRead(body []byte) (ResolvedEvent, error) {
+	var m messages.EventReadCompleted
+	if err := m.Decode(body, nil); err != nil {
+		return ResolvedEvent{}, fmt.Errorf("%w: %w", ErrProtocol, err)
+	}
+	switch m.Result {
+	case messages.ReadEventSuccess:
+		e := DecodeEvent(&m.Event)
+		if e.empty() { // of a metadata stream that was never written
+			return ResolvedEvent{}, ErrEventNotFound
+		}
+		return e, nil
+	case messages.ReadEventNotFound:
+		return ResolvedEvent{}, ErrEventNotFound
+	case messages.ReadEventNoStream:
+		return ResolvedEvent{}, ErrStreamNotFound
+	case messages.ReadEventStreamDeleted:
+		return ResolvedEvent{}, ErrStreamDeleted
+	case messages.ReadEventAccessDenied:
+		return ResolvedEvent{}, ErrAccessDenied
+	case messages.ReadEventError:
+		return ResolvedEvent{}, &ServerError{Command: messages.ReadEvent, Message: m.Error}
+	}
+	return ResolvedEvent{}, fmt.Errorf("%w: result %s %s", ErrProtocol, m.Result, m.Error)
+}

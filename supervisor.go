@@ -1,0 +1,132 @@
+package eventstore
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"github.com/goeventstore/eventstore/conn"
+)
+
+// steady is how long a connection must have lived for its loss to be taken as a single accident: the next one is dialled at
+// once and the waits begin anew. A server that accepts and cuts in a loop is waited for instead.
+const steady = time.Second
+
+// supervise owns the connection: it waits for its end, dials the next and publishes it, until ctx ends.
+func (c *Client) supervise(ctx context.Context, cn *conn.Conn) {
+	waits := c.backoff()
+	for cn != nil {
+		since := time.Now()
+		select {
+		case <-cn.Done(): // by now every call that waited on it has been queued or settled
+		case <-ctx.Done():
+			cn.Close()
+			return
+		}
+		c.withdraw(cn.Err())
+		if time.Since(since) >= steady {
+			waits = c.backoff()
+		} else if c.pause(ctx, waits) != nil {
+			return
+		}
+		cn = c.reconnect(ctx, waits)
+	}
+}
+
+// reconnect dials until it succeeds and publishes the connection; nil when ctx ended first.
+func (c *Client) reconnect(ctx context.Context, waits backoff.BackOff) *conn.Conn {
+	for {
+		cn, err := c.dialOnce(ctx)
+		if err == nil {
+			c.publish(cn)
+			return cn
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		c.withdraw(err)
+		if c.pause(ctx, waits) != nil {
+			return nil
+		}
+	}
+}
+
+// publish sends what waits, in the order of the calls, and then opens the connection to new ones.
+func (c *Client) publish(cn *conn.Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return
+	}
+	for k := c.queue.first(); k != nil; k = c.queue.first() {
+		if !k.sendOn(cn) {
+			break // it ended again: the next one takes the rest
+		}
+		c.queue.remove(k)
+	}
+	c.live.Store(cn)
+	c.setState(State{Phase: Connected, Addr: cn.Addr()})
+}
+
+func (c *Client) withdraw(cause error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.live.Store(nil)
+	if !c.closed {
+		c.setState(State{Phase: Reconnecting, Err: cause})
+	}
+}
+
+// pause waits like sleep, but never gives up.
+func (c *Client) pause(ctx context.Context, waits backoff.BackOff) error {
+	err := sleep(ctx, waits)
+	if errors.Is(err, errStopped) {
+		waits.Reset()
+		return sleep(ctx, backoff.NewConstantBackOff(steady))
+	}
+	return err
+}
+
+// errStopped says that a sequence of waits is over.
+var errStopped = errors.New("the backoff has ended")
+
+// sleep waits for the next interval; it returns early with the context's error, or errStopped when there is no next.
+func sleep(ctx context.Context, waits backoff.BackOff) error {
+	d := waits.NextBackOff()
+	if d == backoff.Stop {
+		return errStopped
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// connection returns the live connection, waiting for one until ctx ends.
+func (c *Client) connection(ctx context.Context) (*conn.Conn, error) {
+	for {
+		if cn := c.live.Load(); cn != nil {
+			return cn, nil
+		}
+		c.mu.Lock()
+		closed, changed, cause, cn := c.closed, c.changed, c.state.Err, c.live.Load()
+		c.mu.Unlock()
+		switch {
+		case closed:
+			return nil, ErrClosed
+		case cn != nil:
+			return cn, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, contextError(ctx, cause)
+		}
+	}
+}
