@@ -1,0 +1,389 @@
+// Package listener keeps read models: it follows a stream, hands each event to a handler, in order and at least once, and
+// remembers in a store how far it came, so that the next run goes on there.
+//
+// States of a Listener: idle, following, retrying (the handler failed, its backoff runs), stopped (Run has returned; it may be
+// called again).
+//
+//	idle, stopped -> following   Run has loaded the checkpoint and subscribed
+//	following     -> retrying    the handler returned an error or panicked
+//	retrying      -> following   it succeeded at last
+//	any           -> stopped     ctx ended, Stop, the failure policy, or the subscription's end
+//
+// The checkpoint is saved behind events that the handler has finished with, never ahead of one.
+package listener
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"github.com/goeventstore/eventstore"
+	"github.com/goeventstore/eventstore/subscription"
+)
+
+// Handler handles one event. An error or a panic has it called again with the same event, as Config.OnFailure says. It may be
+// called with an event that it handled before, when a run ended before the checkpoint was saved.
+type Handler func(ctx context.Context, e eventstore.ResolvedEvent) error
+
+// Config says what to follow and where the checkpoint is kept.
+type Config struct {
+	Name       string                    // of the checkpoint. Default: Stream
+	Stream     string                    // must not be empty
+	From       eventstore.From           // without a checkpoint. Default: Start
+	Store      Store                     // nil: memory, so that every process begins at From
+	SaveEvery  int                       // events; default 100
+	SaveAfter  time.Duration             // default 1 s
+	OnFailure  Policy                    // default RetryForever
+	Backoff    func() backoff.BackOff    // waits between the calls of a handler that fails; default 100 ms doubling to 30 s
+	OnCaughtUp func(ctx context.Context) // all that was there is handled; again after each loss of the connection
+	OnNotice   func(subscription.Notice) // what the subscription tells beside events
+	Call       []eventstore.CallOption   // for the calls that it makes
+}
+
+// Policy says what to do about an event that the handler fails on.
+type Policy struct{ attempts int }
+
+// RetryForever calls the handler until it succeeds: nothing is skipped, and the listener stands until somebody mends what is
+// broken. It is the zero Policy.
+var RetryForever = Policy{}
+
+// RetryThenStop ends Run with the handler's error after n calls, n at least 1. The checkpoint stays before the event.
+func RetryThenStop(n int) Policy { return Policy{attempts: max(n, 1)} }
+
+// PanicError is the error of a handler that panicked.
+type PanicError struct {
+	Value any
+	Stack []byte
+}
+
+// Error shows the value, not the stack.
+func (e *PanicError) Error() string { return fmt.Sprintf("the handler panicked: %v", e.Value) }
+
+// Unwrap returns the value if it is an error.
+func (e *PanicError) Unwrap() error {
+	err, _ := e.Value.(error)
+	return err
+}
+
+// HandlerError ends Run when the policy's calls are spent.
+type HandlerError struct {
+	Stream   string // of the event's original record
+	Number   int64
+	Attempts int
+	Err      error
+}
+
+// Error names the event.
+func (e *HandlerError) Error() string {
+	return fmt.Sprintf("handle event %d@%s, %d attempts: %v", e.Number, e.Stream, e.Attempts, e.Err)
+}
+
+// Unwrap returns the handler's error.
+func (e *HandlerError) Unwrap() error { return e.Err }
+
+// State is what a listener does.
+type State int
+
+// The states; see the package.
+const (
+	Idle State = iota
+	Following
+	Retrying
+	Stopped
+)
+
+// String returns the state in a word.
+func (s State) String() string { return [...]string{"idle", "following", "retrying", "stopped"}[s] }
+
+// Status tells how a listener fares.
+type Status struct {
+	State      State
+	Checkpoint eventstore.From // behind the last event that was handled, saved or not yet
+	Handled    int64           // events, in this process
+	Failures   int64           // calls of the handler that failed
+	LastError  error           // of the handler or of saving; nil once the next event is handled
+}
+
+// Listener follows one stream. Its methods are safe for concurrent use.
+type Listener struct {
+	client *eventstore.Client
+	cfg    Config
+	handle Handler
+
+	mu      sync.Mutex // guards what follows
+	status  Status
+	running bool
+	stop    context.CancelFunc // of the run under way
+}
+
+// New makes a listener; Run starts it. The configuration is checked here.
+func New(c *eventstore.Client, cfg Config, h Handler) (*Listener, error) {
+	bad := func(what string) error {
+		return fmt.Errorf("listener %q: %w: %s", cfg.Name, eventstore.ErrArgument, what)
+	}
+	if cfg.Name == "" {
+		cfg.Name = cfg.Stream
+	}
+	if cfg.Store == nil {
+		cfg.Store = MemoryStore()
+	}
+	if cfg.SaveEvery == 0 {
+		cfg.SaveEvery = 100
+	}
+	if cfg.SaveAfter == 0 {
+		cfg.SaveAfter = time.Second
+	}
+	if cfg.Backoff == nil {
+		cfg.Backoff = defaultBackoff
+	}
+	switch {
+	case c == nil:
+		return nil, bad("no client")
+	case h == nil:
+		return nil, bad("no handler")
+	case cfg.Stream == "":
+		return nil, bad("the stream's name is empty")
+	case cfg.SaveEvery < 0:
+		return nil, bad("SaveEvery is negative")
+	case cfg.SaveAfter < 0:
+		return nil, bad("SaveAfter is negative")
+	}
+	return &Listener{client: c, cfg: cfg, handle: h, status: Status{Checkpoint: cfg.From}}, nil
+}
+
+func defaultBackoff() backoff.BackOff {
+	return backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(100*time.Millisecond), backoff.WithMultiplier(2),
+		backoff.WithMaxInterval(30*time.Second), backoff.WithMaxElapsedTime(0))
+}
+
+// Run follows the stream until ctx ends or Stop is called, and then returns nil once the checkpoint is saved. It returns an
+// error when the checkpoint cannot be loaded or, at the end, saved; when the failure policy gives up (*HandlerError); and when
+// the subscription ends: a hard-deleted stream, denied access, a closed client. One run at a time.
+func (l *Listener) Run(ctx context.Context) error {
+	ctx, err := l.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer l.end()
+	err = l.run(ctx)
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("listener %q: %w", l.cfg.Name, err)
+	l.update(func(s *Status) { s.LastError = err })
+	return err
+}
+
+func (l *Listener) run(ctx context.Context) error {
+	from, err := l.cfg.Store.Load(ctx, l.cfg.Name)
+	fresh := errors.Is(err, ErrNoCheckpoint)
+	switch {
+	case fresh:
+		from = l.cfg.From
+	case err != nil:
+		return unlessEnded(ctx, fmt.Errorf("load the checkpoint: %w", err))
+	}
+	sub, err := subscription.Open(ctx, l.client, subscription.Config{
+		Stream: l.cfg.Stream, From: from, Call: l.cfg.Call, OnNotice: func(n subscription.Notice) { l.notice(ctx, n) },
+	})
+	if err != nil {
+		return unlessEnded(ctx, err)
+	}
+	defer func() { _ = sub.Close() }()
+	r := run{Listener: l, sub: sub, done: sub.Checkpoint(), wait: ctx, rest: func() {}}
+	l.update(func(s *Status) { s.State, s.Checkpoint = Following, r.done })
+	if fresh && from.IsEnd() {
+		// From now on is from this end: the next run must not begin at a later one.
+		r.dirty = true
+		if err := r.save(ctx); err != nil {
+			return unlessEnded(ctx, err)
+		}
+	}
+	err = unlessEnded(ctx, r.follow(ctx))
+	// The last save must happen although ctx has ended, and must not take for ever.
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastSave)
+	defer cancel()
+	return errors.Join(err, r.save(last))
+}
+
+// lastSave is how long the save at the end of a run may take.
+const lastSave = 5 * time.Second
+
+// unlessEnded tells an error from the end of the context, which is what Run waits for.
+func unlessEnded(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return err
+}
+
+func (l *Listener) begin(ctx context.Context) (context.Context, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.running {
+		return nil, fmt.Errorf("listener %q: it is running already", l.cfg.Name)
+	}
+	l.running = true
+	ctx, l.stop = context.WithCancel(ctx)
+	return ctx, nil
+}
+
+func (l *Listener) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stop()
+	l.running, l.stop = false, nil
+	l.status.State = Stopped
+}
+
+// Stop has Run save the checkpoint and return. It does not wait for that, and may be called from the handler, whose event
+// then still counts as handled if it returns nil.
+func (l *Listener) Stop() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.stop != nil {
+		l.stop()
+	}
+}
+
+// Status returns how the listener fares.
+func (l *Listener) Status() Status {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.status
+}
+
+func (l *Listener) update(f func(*Status)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f(&l.status)
+}
+
+func (l *Listener) notice(ctx context.Context, n subscription.Notice) {
+	if l.cfg.OnNotice != nil {
+		l.cfg.OnNotice(n)
+	}
+	if n.Kind == subscription.CaughtUp && l.cfg.OnCaughtUp != nil {
+		l.cfg.OnCaughtUp(ctx)
+	}
+}
+
+// run is what one Run has at hand.
+type run struct {
+	*Listener
+	sub   *subscription.Subscription
+	done  eventstore.From // behind the last handled event
+	dirty bool            // done is not saved
+	since int             // events handled since the last attempt to save
+
+	wait context.Context    //nolint:containedctx // of one Run, which made it: ends when what is unsaved is to be saved
+	rest context.CancelFunc // frees wait
+}
+
+// follow hands events to the handler and saves the checkpoint in time, until something ends it.
+func (r *run) follow(ctx context.Context) error {
+	defer func() { r.rest() }()
+	for {
+		e, err := r.sub.Recv(r.wait) //nolint:contextcheck // it is ctx, with an earlier end
+		switch {
+		case err == nil:
+			if err := r.attempt(ctx, e); err != nil {
+				return err
+			}
+			r.handled(ctx, e)
+		case ctx.Err() != nil || r.wait.Err() == nil || !errors.Is(err, r.wait.Err()):
+			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if r.since >= r.cfg.SaveEvery || r.wait.Err() != nil {
+			r.saveInTime(ctx)
+		}
+	}
+}
+
+func (r *run) handled(ctx context.Context, e eventstore.ResolvedEvent) {
+	r.done = e.Checkpoint()
+	r.update(func(s *Status) { s.Handled, s.Checkpoint, s.LastError = s.Handled+1, r.done, nil })
+	if r.since++; !r.dirty {
+		r.dirty = true
+		r.arm(ctx)
+	}
+}
+
+// arm has Recv return when the next save is due.
+func (r *run) arm(ctx context.Context) {
+	r.rest()
+	r.wait, r.rest = context.WithTimeout(ctx, r.cfg.SaveAfter)
+}
+
+func (r *run) saveInTime(ctx context.Context) {
+	r.since = 0
+	if err := r.save(ctx); err != nil {
+		// The events are handled, and only a restart would hand them out again: go on, and save at the next occasion.
+		r.update(func(s *Status) { s.LastError = err })
+		r.arm(ctx)
+		return
+	}
+	r.rest()
+	r.wait, r.rest = ctx, func() {}
+}
+
+func (r *run) save(ctx context.Context) error {
+	if !r.dirty {
+		return nil
+	}
+	if err := r.cfg.Store.Save(ctx, r.cfg.Name, r.done); err != nil {
+		return fmt.Errorf("save the checkpoint %v: %w", r.done, err)
+	}
+	r.dirty = false
+	return nil
+}
+
+// attempt calls the handler until it succeeds, the policy gives up, or ctx ends.
+func (r *run) attempt(ctx context.Context, e eventstore.ResolvedEvent) error {
+	var waits backoff.BackOff
+	for n := 1; ; n++ {
+		err := r.callHandler(ctx, e)
+		if err == nil {
+			if n > 1 {
+				r.update(func(s *Status) { s.State = Following })
+			}
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err() // the handler was interrupted: the event comes again in the next run
+		}
+		r.update(func(s *Status) { s.State, s.Failures, s.LastError = Retrying, s.Failures+1, err })
+		if waits == nil {
+			waits = r.cfg.Backoff()
+		}
+		d := waits.NextBackOff()
+		if d == backoff.Stop || r.cfg.OnFailure.attempts > 0 && n >= r.cfg.OnFailure.attempts {
+			return &HandlerError{Stream: e.Original().Stream, Number: e.Original().Number, Attempts: n, Err: err}
+		}
+		timer := time.NewTimer(d)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		}
+	}
+}
+
+func (r *run) callHandler(ctx context.Context, e eventstore.ResolvedEvent) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{Value: v, Stack: debug.Stack()}
+		}
+	}()
+	return r.handle(ctx, e)
+}

@@ -1,0 +1,294 @@
+// Package subscription follows a stream: the events from a place on, those that are there and those that come, each once
+// and in order, over every loss of the connection. Live is a catch-up from End: there is one kind.
+//
+// A subscription is a state machine that Recv drives; it has no goroutine of its own.
+//
+//	subscribing  asks the server to push; the confirmation says how far the stream went at that moment
+//	reading      reads pages up to the confirmed number, while the pushed events wait in the exchange's bounded window
+//	pushed       takes the pushed events, skipping what the pages had; live once those that waited are taken
+//	ended        for ever: Close, a hard delete, access denied, or a limit of attempts that is spent
+//
+//	subscribing -> reading    confirmed, and there is something to read before the pushed events
+//	subscribing -> pushed     confirmed, and there is not
+//	reading     -> pushed     the pages reached the confirmed number, or there is no stream
+//	pushed      -> subscribing  the window overflowed, the server dropped it, or the connection was lost
+//	any         -> ended
+//
+// Each subscribing uses a new exchange with a new correlation id, so frames of an older one reach nobody. The next number
+// to deliver only grows. A slow consumer costs itself a return to reading, and nobody else anything: the window is bounded, the
+// socket is never held up, and it is never dropped.
+package subscription
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"github.com/goeventstore/eventstore"
+	"github.com/goeventstore/eventstore/messages"
+)
+
+// Config says what to follow and from where. The zero value of each field but Stream is usable.
+type Config struct {
+	Stream   string                  // must not be empty
+	From     eventstore.From         // Start, End, At(n) or After(n). Default: Start
+	RawLinks bool                    // deliver links as they are. Default: resolved to their targets
+	Buffer   int                     // pushed events that wait at most, before it falls back to reading. Default: 4096
+	PageSize int                     // events a read fetches, 1 to eventstore.MaxPageSize. Default: 500
+	OnNotice func(Notice)            // called on Recv's goroutine, in order, between events, also while Recv waits
+	Call     []eventstore.CallOption // for the calls that it makes
+}
+
+const (
+	defaultBuffer   = 4096
+	defaultPageSize = 500
+	bufferBytes     = 8 << 20
+)
+
+// Kind is what a Notice tells.
+type Kind int
+
+// The kinds of notices. CaughtUp and FellBehind take turns.
+const (
+	// CaughtUp: all that was there is delivered; what follows comes as it is written.
+	CaughtUp Kind = iota
+	// FellBehind: no longer. The consumer was slow or the connection was lost; Err says which.
+	FellBehind
+	// NoStream: there is no such stream, yet. The subscription waits for it.
+	NoStream
+	// SoftDeleted: the stream is soft-deleted. The subscription waits for what is written next.
+	SoftDeleted
+	// Resubscribed: the server pushes again, after FellBehind.
+	Resubscribed
+)
+
+// String returns the kind's name.
+func (k Kind) String() string {
+	return [...]string{"CaughtUp", "FellBehind", "NoStream", "SoftDeleted", "Resubscribed"}[k]
+}
+
+// Notice tells that something changed which is no event.
+type Notice struct {
+	Kind       Kind
+	Stream     string
+	Checkpoint eventstore.From // where the subscription is
+	Err        error           // of FellBehind
+}
+
+// String returns the notice in a line.
+func (n Notice) String() string {
+	s := fmt.Sprintf("%v %q %v", n.Kind, n.Stream, n.Checkpoint)
+	if n.Err != nil {
+		s += ": " + n.Err.Error()
+	}
+	return s
+}
+
+type state int
+
+const (
+	subscribing state = iota
+	reading
+	pushed
+)
+
+// Subscription is a place in a stream that moves. Recv and Events are for one goroutine at a time; the other methods are
+// safe for concurrent use.
+type Subscription struct {
+	client *eventstore.Client
+	cfg    Config
+
+	state     state
+	exchange  *eventstore.Exchange
+	confirmed int64 // the stream's last number when the server confirmed
+	page      []eventstore.ResolvedEvent
+	waited    int  // pushed events that had come before the pages were read: behind them it is live
+	live      bool // CaughtUp was told, FellBehind not yet
+	absent    bool // NoStream or SoftDeleted was told
+	again     bool // not the first subscribing
+	waits     backoff.BackOff
+	names     messages.Names
+	memory    []byte // what the pushed events' bytes are copied to
+
+	mu      sync.Mutex // guards what follows; only Recv's goroutine changes exchange, from, next and stats
+	from    eventstore.From
+	next    int64 // the lowest number to deliver; -1 while From is End and unconfirmed
+	err     error // why it ended
+	cancel  context.CancelFunc
+	closing bool
+	stats   Stats
+}
+
+// Stats tells how a subscription fares.
+type Stats struct {
+	Live            bool
+	Buffered        int   // events that were read or pushed and wait for Recv
+	Pages           int64 // read so far
+	Resubscriptions int64 // after losses and overflows
+}
+
+// Open subscribes and returns when the server has confirmed: with From End, every event that is written after Open has
+// returned is delivered. It waits until ctx ends; a hard-deleted stream and a refusal of access are errors, a missing
+// stream is not.
+func Open(ctx context.Context, c *eventstore.Client, cfg Config) (*Subscription, error) {
+	s := &Subscription{client: c, cfg: cfg, from: cfg.From, waits: newWaits()}
+	if err := s.check(); err != nil {
+		return nil, s.wrap(err)
+	}
+	if err := s.subscribe(ctx); err != nil {
+		_ = s.Close()
+		return nil, s.wrap(err)
+	}
+	return s, nil
+}
+
+func newWaits() backoff.BackOff {
+	return backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(50*time.Millisecond), backoff.WithMultiplier(2),
+		backoff.WithMaxInterval(5*time.Second), backoff.WithMaxElapsedTime(0))
+}
+
+func (s *Subscription) check() error {
+	bad := func(format string, args ...any) error {
+		return fmt.Errorf("%w: %s", eventstore.ErrArgument, fmt.Sprintf(format, args...))
+	}
+	if s.cfg.Buffer == 0 {
+		s.cfg.Buffer = defaultBuffer
+	}
+	if s.cfg.PageSize == 0 {
+		s.cfg.PageSize = defaultPageSize
+	}
+	_, isPosition := s.cfg.From.Position()
+	number, isNumber := s.cfg.From.Number()
+	switch {
+	case s.cfg.Stream == "":
+		return bad("the stream's name is empty")
+	case s.cfg.Stream == eventstore.All:
+		return bad("subscriptions to %s are not there yet", eventstore.All)
+	case isPosition:
+		return bad("place %q: a stream is followed by event numbers", s.cfg.From)
+	case isNumber && number < 0:
+		return bad("place %q: event numbers are not negative", s.cfg.From)
+	case s.cfg.Buffer < 1:
+		return bad("a buffer of %d events: want at least 1", s.cfg.Buffer)
+	case s.cfg.PageSize < 1 || s.cfg.PageSize > eventstore.MaxPageSize:
+		return bad("pages of %d events: want 1 to %d", s.cfg.PageSize, eventstore.MaxPageSize)
+	case s.cfg.From.IsEnd():
+		s.next = -1
+	case isNumber && s.cfg.From.Exclusive() && number < math.MaxInt64:
+		s.next = number + 1
+	case isNumber:
+		s.next = number
+	}
+	return nil
+}
+
+// Recv returns the next event, waiting for it until ctx ends; an error of ctx does not end the subscription. Any other
+// error has ended it, and comes again. The event belongs to the caller; it shares its memory with others, see Clone.
+func (s *Subscription) Recv(ctx context.Context) (eventstore.ResolvedEvent, error) {
+	for {
+		if err := s.ended(); err != nil {
+			return eventstore.ResolvedEvent{}, err
+		}
+		if e, ok := s.fromPage(); ok {
+			return e, nil
+		}
+		var err error
+		switch s.state {
+		case subscribing:
+			err = s.subscribe(ctx)
+		case reading:
+			err = s.read(ctx)
+		case pushed:
+			var e eventstore.ResolvedEvent
+			var ok bool
+			if e, ok, err = s.take(ctx); ok {
+				return e, nil
+			}
+		}
+		if err != nil {
+			return eventstore.ResolvedEvent{}, s.failed(ctx, err)
+		}
+	}
+}
+
+// Events returns the events as a sequence, whose last pair is the error that ended it: of ctx, or of the subscription.
+func (s *Subscription) Events(ctx context.Context) iter.Seq2[eventstore.ResolvedEvent, error] {
+	return func(yield func(eventstore.ResolvedEvent, error) bool) {
+		for {
+			e, err := s.Recv(ctx)
+			if !yield(e, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// Checkpoint returns the place behind the last event that Recv returned: where another subscription would go on. Before the
+// first it is Config.From, and with From End the end that the server confirmed.
+func (s *Subscription) Checkpoint() eventstore.From {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.from
+}
+
+// Stats returns how the subscription fares.
+func (s *Subscription) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	stats := s.stats
+	if s.exchange != nil {
+		stats.Buffered += s.exchange.Held()
+	}
+	return stats
+}
+
+// Close ends the subscription and a Recv that waits. It does not wait for the server.
+func (s *Subscription) Close() error {
+	s.mu.Lock()
+	if s.err == nil {
+		s.err = s.wrap(eventstore.ErrClosed)
+	}
+	s.closing = true
+	cancel, x := s.cancel, s.exchange
+	s.mu.Unlock()
+	if cancel != nil {
+		cancel()
+	}
+	if x != nil {
+		_ = x.Close()
+	}
+	return nil
+}
+
+func (s *Subscription) wrap(err error) error {
+	return &eventstore.OpError{Op: "subscribe", Stream: s.cfg.Stream, Err: err}
+}
+
+func (s *Subscription) ended() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// failed decides whether an error ends the subscription; the server then has nothing more to send.
+func (s *Subscription) failed(ctx context.Context, err error) error {
+	s.mu.Lock()
+	if s.err == nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		s.mu.Unlock()
+		return s.wrap(err)
+	}
+	if s.err == nil {
+		s.err = s.wrap(err)
+	}
+	err = s.err
+	s.mu.Unlock()
+	_ = s.Close()
+	return err
+}
