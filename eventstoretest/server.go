@@ -1,0 +1,167 @@
+package eventstoretest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/goeventstore/eventstore"
+	"github.com/goeventstore/eventstore/server"
+)
+
+// environment names the real server to test against: a whole target, such as tcp://admin:changeit@127.0.0.1:1113.
+const environment = "EVENTSTORE_TEST_TCP"
+
+// probeTime is how long the real server may take to accept a first connection.
+const probeTime = 10 * time.Second
+
+// Server is a server with a proxy before it. Its methods are safe for concurrent use.
+type Server struct {
+	network  Network
+	embedded bool
+	direct   *url.URL
+	proxy    *proxy
+}
+
+// Run starts the embedded server, or takes the real one that the environment variable EVENTSTORE_TEST_TCP names, and
+// puts a proxy before it. Both are ready when Run returns and end when the test does, after the clients that
+// Server.Client made. A failure to start ends the test.
+//
+// A real server is shared and keeps what was written: a test that may meet one makes up its own stream names.
+func Run(tb testing.TB, opts ...Option) *Server {
+	tb.Helper()
+	cfg := config{network: loopback{}}
+	for _, o := range opts {
+		o.apply(&cfg)
+	}
+	s := &Server{network: cfg.network}
+	var err error
+	if target := os.Getenv(environment); target == "" || cfg.embedded {
+		s.embedded = true
+		s.direct, err = startEmbedded(tb, &cfg)
+	} else {
+		s.direct, err = findReal(tb.Context(), cfg.network, target)
+	}
+	if err != nil {
+		tb.Fatalf("eventstoretest: %v", err)
+	}
+	s.proxy, err = startProxy(cfg.network, s.direct.Host)
+	if err != nil {
+		tb.Fatalf("eventstoretest: start the proxy: %v", err)
+	}
+	tb.Cleanup(func() {
+		s.proxy.close()
+		if tb.Failed() {
+			tb.Log(s.proxy.trace.String())
+		}
+	})
+	return s
+}
+
+func startEmbedded(tb testing.TB, cfg *config) (*url.URL, error) {
+	tb.Helper()
+	cfg.server.Listen = cfg.network.Listen
+	srv, err := server.Start(cfg.server)
+	if err != nil {
+		return nil, fmt.Errorf("start the embedded server: %w", err)
+	}
+	tb.Cleanup(func() {
+		if err := srv.Close(); err != nil {
+			tb.Errorf("eventstoretest: close the embedded server: %v", err)
+		}
+	})
+	u, err := url.Parse(srv.URL())
+	if err != nil {
+		return nil, fmt.Errorf("the embedded server's URL: %w", err)
+	}
+	u.User = url.UserPassword("admin", "changeit")
+	return u, nil
+}
+
+// findReal reads the target and has a look whether somebody listens there: through the proxy a server that is not there
+// would look like one that closes its connections.
+func findReal(ctx context.Context, n Network, target string) (*url.URL, error) {
+	parsed, err := eventstore.ParseTarget(target)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", environment, err)
+	}
+	if parsed.TLS {
+		return nil, fmt.Errorf("%s=%s: the proxy reads frames and does not speak TLS; name a plain port, tcp://", environment, parsed)
+	}
+	u, err := url.Parse(target)
+	if err != nil {
+		return nil, fmt.Errorf("%s=%s is no URL", environment, parsed)
+	}
+	u.Host = parsed.Addr
+	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
+	c, err := n.Dial(ctx, "tcp", parsed.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("%s=%s: nobody answers: %w", environment, parsed, err)
+	}
+	_ = c.Close()
+	return u, nil
+}
+
+// URL returns the target that leads to the server through the proxy, with the credentials of its administrator, or those
+// that the environment gives.
+func (s *Server) URL() string {
+	u := url.URL{Scheme: "tcp", User: s.direct.User, Host: s.proxy.addr}
+	return u.String()
+}
+
+// DirectURL returns the target that leads to the server past the proxy, with the same credentials: for bytes that are no
+// frames, and for a client that the faults shall not meet. The clients that Server.Client makes go through the proxy.
+func (s *Server) DirectURL() string { return s.direct.String() }
+
+// Dial connects to an address over the network that the server is on, whichever that is: a dial function for
+// eventstore.WithDialer, and for raw connections.
+func (s *Server) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	return s.network.Dial(ctx, network, addr)
+}
+
+// Client returns a client that is connected to URL and is closed when the test ends, before the server is. The options
+// come after those that it needs itself. A failure to connect ends the test.
+func (s *Server) Client(tb testing.TB, opts ...eventstore.Option) *eventstore.Client {
+	tb.Helper()
+	all := append([]eventstore.Option{eventstore.WithDialer(s.Dial)}, opts...)
+	c, err := eventstore.Connect(tb.Context(), s.URL(), all...)
+	if err != nil {
+		tb.Fatalf("eventstoretest: %v", err)
+	}
+	tb.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			tb.Errorf("eventstoretest: close the client: %v", err)
+		}
+	})
+	return c
+}
+
+// Embedded reports whether the server is the embedded one, and not a real one that the environment names.
+func (s *Server) Embedded() bool { return s.embedded }
+
+// Intercept has f decide what becomes of each frame that comes to the proxy from now on, until remove is called. Of several
+// functions the one installed first is asked first, and the first that does not say Pass decides: those after it
+// do not see the frame.
+//
+// f is called by the goroutine that moves the frames of one connection in one direction. It may therefore be called by
+// several at once. While it runs, the frames behind this one wait; it may block as long as the test lasts, but not
+// longer. It may call the methods of the server and remove functions, its own among them. When remove returns, no new
+// call is made, but one may still be under way.
+func (s *Server) Intercept(f func(*Frame) Fault) (remove func()) { return s.proxy.intercept(f) }
+
+// Cut breaks every connection that the proxy has accepted, at once: both sides find a reset, and what was under way is
+// lost. New connections are accepted as before.
+func (s *Server) Cut() { s.proxy.cut() }
+
+// Pause stops the traffic: until Resume nothing passes in either direction, neither frames nor the ends of streams. A frame
+// that is being written when Pause is called still passes. Connections stay, and new ones are accepted; what either side
+// sends waits, in the end in its own buffers.
+func (s *Server) Pause() { s.proxy.pause() }
+
+// Resume ends a Pause: what was held passes, in order.
+func (s *Server) Resume() { s.proxy.resume() }
