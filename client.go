@@ -176,7 +176,7 @@ func (c *Client) State() State {
 
 // Ping asks the server for an answer, through the same queue, connection and retries as every other call.
 func (c *Client) Ping(ctx context.Context) error {
-	_, err := c.exec(ctx, "ping", messages.Raw(messages.Ping, nil), callOptions{})
+	_, err := c.exec(ctx, "ping", messages.Raw(messages.Ping, nil), callOptions{credentials: c.credentials})
 	return err
 }
 
@@ -199,6 +199,9 @@ func (c *Client) Close() error {
 		c.setState(State{Phase: Closed, Err: ErrClosed})
 	}
 	c.mu.Unlock()
+	if first {
+		c.logState(State{Phase: Closed, Err: ErrClosed})
+	}
 	for _, k := range waiting {
 		k.finish(ErrClosed)
 	}
@@ -219,10 +222,13 @@ func (c *Client) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-// setState is called with mu held.
+// setState is called with mu held; logState follows without.
 func (c *Client) setState(s State) {
 	c.state = s
 	close(c.changed)
 	c.changed = make(chan struct{})
+}
+
+func (c *Client) logState(s State) {
 	c.logger.Info("connection state", slog.String("target", c.target.String()), slog.String("state", s.String()))
 }

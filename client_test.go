@@ -235,6 +235,7 @@ func TestVerdictsOfTheServer(t *testing.T) {
 
 func TestWrongPasswordsFailTheFirstCall(t *testing.T) {
 	c := embedded(t, eventstore.WithCredentials("admin", "s3cret"))
+	require.ErrorIs(t, c.Ping(t.Context()), eventstore.ErrNotAuthenticated)
 	_, err := c.Append(t.Context(), "s", eventstore.Any, numbered(1))
 	require.ErrorIs(t, err, eventstore.ErrNotAuthenticated)
 	require.False(t, eventstore.Retryable(err))

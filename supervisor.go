@@ -55,9 +55,10 @@ func (c *Client) reconnect(ctx context.Context, waits backoff.BackOff) *conn.Con
 
 // publish sends what waits, in the order of the calls, and then opens the connection to new ones.
 func (c *Client) publish(cn *conn.Conn) {
+	connected := State{Phase: Connected, Addr: cn.Addr()}
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.closed {
+		c.mu.Unlock()
 		return
 	}
 	for k := c.queue.first(); k != nil; k = c.queue.first() {
@@ -67,15 +68,22 @@ func (c *Client) publish(cn *conn.Conn) {
 		c.queue.remove(k)
 	}
 	c.live.Store(cn)
-	c.setState(State{Phase: Connected, Addr: cn.Addr()})
+	c.setState(connected)
+	c.mu.Unlock()
+	c.logState(connected)
 }
 
 func (c *Client) withdraw(cause error) {
+	reconnecting := State{Phase: Reconnecting, Err: cause}
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.live.Store(nil)
-	if !c.closed {
-		c.setState(State{Phase: Reconnecting, Err: cause})
+	closed := c.closed
+	if !closed {
+		c.setState(reconnecting)
+	}
+	c.mu.Unlock()
+	if !closed {
+		c.logState(reconnecting)
 	}
 }
 
