@@ -43,18 +43,26 @@ func (c *Client) Append(ctx context.Context, stream string, expected ExpectedVer
 		return WriteResult{}, k.fail("append", stream, err)
 	}
 	m := &k.completed
-	if m.Result == messages.WrongExpectedVersion {
-		err = &WrongVersionError{Stream: stream, Expected: expected, Actual: Any}
-		if m.HasCurrent {
-			err = &WrongVersionError{Stream: stream, Expected: expected, Actual: ExpectedVersion(m.CurrentVersion)}
+	switch m.Result {
+	case messages.Success:
+		return WriteResult{First: ExpectedVersion(m.First), Last: ExpectedVersion(m.Last), Position: Position{Commit: m.Commit, Prepare: m.Prepare}}, nil
+	case messages.WrongExpectedVersion:
+		failed := k.fail("append", stream, wrongVersion(stream, expected, m.HasCurrent, m.CurrentVersion))
+		if !failed.Unknown {
+			return WriteResult{}, failed
 		}
-	} else {
-		err = resultError(m.Result, m.Message)
+		// An earlier attempt may be what the stream has moved on by.
+		return c.readBack(ctx, failed, expected, k.append.Events, opts)
 	}
-	if err != nil {
-		return WriteResult{}, k.fail("append", stream, err)
+	return WriteResult{}, k.fail("append", stream, resultError(m.Result, m.Message))
+}
+
+func wrongVersion(stream string, expected ExpectedVersion, known bool, actual int64) error {
+	e := &WrongVersionError{Stream: stream, Expected: expected, Actual: Any}
+	if known {
+		e.Actual = ExpectedVersion(actual)
 	}
-	return WriteResult{First: ExpectedVersion(m.First), Last: ExpectedVersion(m.Last), Position: Position{Commit: m.Commit, Prepare: m.Prepare}}, nil
+	return e
 }
 
 func (k *call) prepareAppend(stream string, expected ExpectedVersion, events []EventData) error {

@@ -80,11 +80,7 @@ func (c *Client) deleteOnce(ctx context.Context, op, stream string, expected Exp
 	}
 	err := resultError(m.GetResult(), m.GetMessage())
 	if m.GetResult() == messages.WrongExpectedVersion {
-		wrong := &WrongVersionError{Stream: stream, Expected: expected, Actual: Any}
-		if m.CurrentVersion != nil {
-			wrong.Actual = ExpectedVersion(m.GetCurrentVersion())
-		}
-		err = wrong
+		err = wrongVersion(stream, expected, m.CurrentVersion != nil, m.GetCurrentVersion())
 	}
 	e := k.fail(op, stream, err)
 	e.Unknown = e.Unknown || isTimeout(m.GetResult())

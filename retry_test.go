@@ -88,9 +88,8 @@ func TestAnAppendIsSentAgainWithTheSameIds(t *testing.T) {
 // A resent append that is answered by a refusal may have been applied by its first attempt.
 func TestARefusedResentAppendMayHaveBeenApplied(t *testing.T) {
 	for result, is := range map[messages.OperationResult]error{
-		messages.WrongExpectedVersion: eventstore.ErrWrongVersion,
-		messages.StreamDeleted:        eventstore.ErrStreamDeleted,
-		messages.AccessDenied:         eventstore.ErrAccessDenied,
+		messages.StreamDeleted: eventstore.ErrStreamDeleted,
+		messages.AccessDenied:  eventstore.ErrAccessDenied,
 	} {
 		t.Run(result.String(), func(t *testing.T) {
 			play(t, func(p *scripted.Peer) {
