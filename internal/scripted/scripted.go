@@ -47,10 +47,20 @@ func Listen(tb testing.TB, serve func(p *Peer)) *memnet.Network {
 	return network
 }
 
-// Identified answers the handshake, then plays.
+// Identified answers the handshake, then plays. A client that leaves before it has one is none to play with.
 func Identified(play func(p *Peer)) func(p *Peer) {
 	return func(p *Peer) {
-		p.Send(messages.ClientIdentified, p.Want(messages.IdentifyClient).ID, "")
+		f, err := p.Reader.Next()
+		if err != nil {
+			return
+		}
+		if f.Command != messages.IdentifyClient {
+			p.tb.Errorf("connection %d: the client sent %s, want IdentifyClient first", p.Number, f.Command)
+		}
+		b, _ := messages.AppendFrame(nil, f.ID, nil, messages.Raw(messages.ClientIdentified, nil))
+		if _, err := p.Conn.Write(b); err != nil {
+			return
+		}
 		play(p)
 	}
 }

@@ -1,0 +1,95 @@
+package eventstore_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/goeventstore/eventstore"
+	"github.com/goeventstore/eventstore/internal/scripted"
+	"github.com/goeventstore/eventstore/messages"
+)
+
+// FuzzHostileServer has a server answer a write, a read and a subscription with whatever the input says: any command and body
+// to any of the three, or bytes that are no frame. Every call must return, with a result or one of our errors, and the
+// client must close. The input is a list of answers: one byte for whom it is (a fourth choice is raw bytes), one for the
+// command, one for the length of the body, and the body.
+func FuzzHostileServer(f *testing.F) {
+	f.Add([]byte{0, byte(messages.WriteEventsCompleted), 2, 8, 0})
+	f.Add([]byte{1, byte(messages.ReadStreamEventsForwardCompleted), 6, 0x0a, 0, 0x10, 0, 0x28, 1})
+	f.Add([]byte{2, byte(messages.SubscriptionConfirmation), 0, 2, byte(messages.StreamEventAppeared), 2, 0x0a, 0, 2, byte(messages.SubscriptionDropped), 0})
+	f.Add([]byte{0, byte(messages.NotHandled), 2, 8, 2, 1, byte(messages.BadRequest), 1, 'x', 2, byte(messages.NotAuthenticated), 0})
+	f.Add([]byte{3, 0xff, 4, 0xff, 0xff, 0xff, 0xff})
+	f.Add([]byte{3, 1, 4, 1, 0, 0, 4})
+	f.Fuzz(func(t *testing.T, input []byte) {
+		synctest.Test(t, func(t *testing.T) {
+			network := scripted.Listen(t, scripted.Identified(func(p *scripted.Peer) { answer(p, input) }))
+			c, err := eventstore.Connect(t.Context(), "tcp://"+scripted.Addr, eventstore.WithDialer(network.Dial), eventstore.WithMaxAttempts(2))
+			require.NoError(t, err)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			var group sync.WaitGroup
+			group.Go(func() {
+				_, err := c.Append(ctx, "s", eventstore.NoStream, numbered(1))
+				ours(t, err)
+			})
+			group.Go(func() {
+				_, err := c.ReadSlice(ctx, "s", eventstore.Start, 10)
+				ours(t, err)
+			})
+			group.Go(func() {
+				x, err := c.Open(ctx, messages.Raw(messages.SubscribeToStream, nil), eventstore.Window{Frames: 2, Bytes: 100})
+				for err == nil {
+					_, err = x.Recv(ctx)
+				}
+			})
+			group.Wait()
+			require.NoError(t, c.Close())
+		})
+	})
+}
+
+func answer(p *scripted.Peer, input []byte) {
+	var ids [3]messages.ID
+	for range ids {
+		f, err := p.Reader.Next()
+		if err != nil {
+			return
+		}
+		switch f.Command {
+		case messages.WriteEvents:
+			ids[0] = f.ID
+		case messages.ReadStreamEventsForward:
+			ids[1] = f.ID
+		default:
+			ids[2] = f.ID
+		}
+	}
+	for len(input) >= 3 {
+		whom, command := input[0]%4, messages.Command(input[1])
+		n := min(int(input[2]), len(input)-3)
+		body := input[3 : 3+n]
+		input = input[3+n:]
+		wire := body
+		if whom < 3 {
+			wire, _ = messages.AppendFrame(nil, ids[whom], nil, messages.Raw(command, body))
+		}
+		if _, err := p.Conn.Write(wire); err != nil {
+			return
+		}
+	}
+}
+
+// ours says that an error is one that a caller can tell from others.
+func ours(t *testing.T, err error) {
+	t.Helper()
+	var op *eventstore.OpError
+	if err != nil && !errors.As(err, &op) {
+		t.Errorf("%v is no OpError", err)
+	}
+}
