@@ -3,6 +3,7 @@ package messages
 import (
 	"errors"
 	"fmt"
+	"io"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -24,35 +25,65 @@ var errFieldNumber = errors.New("invalid field number")
 // next advances to the next field of varint or bytes type, false at the end or at an error.
 func (f *fields) next() bool {
 	for f.err == nil && len(f.rest) > 0 {
-		num, typ, n := protowire.ConsumeTag(f.rest)
-		if n < 0 {
-			f.err = protowire.ParseError(n)
+		if !f.tag() {
 			return false
 		}
-		if num > protowire.MaxValidNumber {
-			f.err = errFieldNumber
-			return false
-		}
-		f.rest = f.rest[n:]
-		f.num, f.typ = num, typ
-		switch typ {
+		n := 0
+		switch f.typ {
 		case protowire.VarintType:
-			f.u, n = protowire.ConsumeVarint(f.rest)
+			f.u, n = shortVarint(f.rest)
 		case protowire.BytesType:
-			f.b, n = protowire.ConsumeBytes(f.rest)
+			var size uint64
+			if size, n = shortVarint(f.rest); n > 0 {
+				if size > uint64(len(f.rest)-n) {
+					f.err = io.ErrUnexpectedEOF
+					return false
+				}
+				f.b = f.rest[n : n+int(size)]
+				n += int(size)
+			}
 		default:
-			n = protowire.ConsumeFieldValue(num, typ, f.rest)
+			n = protowire.ConsumeFieldValue(f.num, f.typ, f.rest)
 		}
 		if n < 0 {
 			f.err = protowire.ParseError(n)
 			return false
 		}
 		f.rest = f.rest[n:]
-		if typ == protowire.VarintType || typ == protowire.BytesType {
+		if f.typ == protowire.VarintType || f.typ == protowire.BytesType {
 			return true
 		}
 	}
 	return false
+}
+
+// tag takes a field's number and type.
+func (f *fields) tag() bool {
+	if b := f.rest[0]; b >= 1<<3 && b < 0x80 { // nearly all of them
+		f.num, f.typ = protowire.Number(b>>3), protowire.Type(b&7)
+		f.rest = f.rest[1:]
+		return true
+	}
+	num, typ, n := protowire.ConsumeTag(f.rest)
+	switch {
+	case n < 0:
+		f.err = protowire.ParseError(n)
+		return false
+	case num > protowire.MaxValidNumber:
+		f.err = errFieldNumber
+		return false
+	}
+	f.num, f.typ = num, typ
+	f.rest = f.rest[n:]
+	return true
+}
+
+// shortVarint is protowire.ConsumeVarint with the way of one byte made short enough to be inlined.
+func shortVarint(b []byte) (uint64, int) {
+	if len(b) > 0 && b[0] < 0x80 {
+		return uint64(b[0]), 1
+	}
+	return protowire.ConsumeVarint(b)
 }
 
 // is reports whether the field at hand is number num of type typ.
