@@ -1,0 +1,282 @@
+package conformance_test
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/goeventstore/eventstore/messages"
+	"github.com/goeventstore/eventstore/messages/pb"
+)
+
+// A line is one line of a recording that means something to the player.
+type line struct {
+	n    int // of the line
+	kind lineKind
+	conn string
+
+	// Of a frame.
+	command messages.Command
+	flags   byte
+	id      messages.ID
+	auth    []string // login and password, or nil
+	body    []byte   // of bytes that are no frame: these
+	// made: a request that the recording does not show, so that its answer need not be there either.
+	made bool
+}
+
+type lineKind int
+
+const (
+	connected    lineKind = iota
+	request               // a frame from the client
+	reply                 // a frame from the server
+	rawBytes              // from the client, and no frame
+	serverClosed          // the connection
+	clientClosed          // the connection
+	stuck                 // the connection is open, and in the middle of a frame
+	silence               // no answer came on the connection for a while
+	remark                // nothing to play
+	beyond                // something that the player cannot do: HTTP, a signal to a process
+)
+
+// remarks are the events that are only said.
+var remarks = []string{"step", "tally", "note", "still open", "subscription check", "end of traffic"}
+
+// encode returns the frame of a request with another body, since some of it may have been learned.
+func (l *line) encode(body []byte) []byte {
+	b := append([]byte{0, 0, 0, 0, byte(l.command), l.flags}, l.id[:]...)
+	for _, s := range l.auth {
+		b = append(b, byte(len(s)))
+		b = append(b, s...)
+	}
+	b = append(b, body...)
+	binary.LittleEndian.PutUint32(b, uint32(len(b)-4))
+	return b
+}
+
+func (l *line) String() string { return fmt.Sprintf("frame %d (%s)", l.n, l.command) }
+
+// readCapture reads a recording: .jsonl as the README of its folder describes it, or .txt, the vectors.
+func readCapture(path string) ([]line, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var lines []line
+	switch filepath.Ext(path) {
+	case ".jsonl":
+		lines, err = parseJSONL(b)
+	case ".txt":
+		lines, err = parseVectors(b)
+	default:
+		return nil, fmt.Errorf("%s: neither .jsonl nor .txt", path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return lines, nil
+}
+
+func parseJSONL(b []byte) ([]line, error) {
+	var lines []line
+	scanner := bufio.NewScanner(bytes.NewReader(b))
+	scanner.Buffer(nil, 64<<20)
+	for at := 1; scanner.Scan(); at++ {
+		l, err := parseJSON(scanner.Bytes())
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %w", at, err)
+		}
+		if l.n == 0 {
+			l.n = at // a tally
+		}
+		if l.n != at {
+			return nil, fmt.Errorf("line %d has n = %d", at, l.n)
+		}
+		lines = append(lines, l)
+	}
+	return lines, scanner.Err()
+}
+
+func parseJSON(b []byte) (line, error) {
+	var in struct {
+		N                                     int
+		Conn, Dir, Name, Corr, Payload, Event string
+		How                                   string
+		PingAnswered                          *bool `json:"ping_answered"`
+		Cmd, Flags                            byte
+		Auth                                  []string
+		Raw                                   *string
+	}
+	if err := json.Unmarshal(b, &in); err != nil {
+		return line{}, err
+	}
+	l := line{n: in.N, conn: in.Conn, kind: remark}
+	if in.Event != "" {
+		switch {
+		case in.Event == "connected":
+			l.kind = connected
+		case in.Event == "connection ended" && strings.HasPrefix(in.How, "server closed"):
+			l.kind = serverClosed
+		case in.Event == "connection ended" && in.How == "client closed":
+			l.kind = clientClosed
+		case in.Event == "still open" && in.PingAnswered == nil:
+			l.kind = stuck
+		case in.Event == "no answer":
+			l.kind = silence
+		case !slices.Contains(remarks, in.Event):
+			l.kind = beyond
+		}
+		return l, nil
+	}
+	hexes := in.Payload
+	switch {
+	case in.Dir == "c2s" && in.Raw != nil:
+		l.kind, hexes = rawBytes, *in.Raw
+	case in.Dir == "c2s":
+		l.kind = request
+	case in.Dir == "s2c" && in.Raw == nil:
+		l.kind = reply
+	default:
+		return line{}, fmt.Errorf("neither an event nor a frame")
+	}
+	var err error
+	if l.body, err = hex.DecodeString(hexes); err != nil {
+		return line{}, err
+	}
+	if l.kind == rawBytes {
+		return l, nil
+	}
+	id, err := hex.DecodeString(in.Corr)
+	if err != nil || len(id) != len(l.id) {
+		return line{}, fmt.Errorf("corr %q is no correlation id", in.Corr)
+	}
+	copy(l.id[:], id)
+	l.command, l.flags, l.auth = messages.Command(in.Cmd), in.Flags, in.Auth
+	// A probe that knew no name wrote the code.
+	if name := l.command.String(); in.Name != name && !strings.HasPrefix(in.Name, "0x") {
+		return line{}, fmt.Errorf("command %#x is called %s, and %s here", in.Cmd, in.Name, name)
+	}
+	return l, nil
+}
+
+// parseVectors reads whole frames in hex: "> " from the client, "< " from the server, "+ " a request of ours that the
+// recording does not show. The word "connection" alone begins a new connection; "closed" says that the server ends it. All else
+// is said about what follows. A frame's number is its line.
+func parseVectors(b []byte) ([]line, error) {
+	var lines []line
+	conn, at := "", 0
+	for text := range strings.Lines(string(b)) {
+		at++
+		l := line{n: at, kind: remark}
+		text = strings.TrimSpace(text)
+		mark, hexes, _ := strings.Cut(text, " ")
+		switch {
+		case text == "connection":
+			conn = fmt.Sprintf("from line %d", at)
+			l.kind = connected
+		case text == "closed":
+			l.kind = serverClosed
+		case mark == ">" || mark == "<" || mark == "+":
+			frame, err := hex.DecodeString(hexes)
+			if err != nil {
+				return nil, fmt.Errorf("line %d: %w", at, err)
+			}
+			if l, err = parseVector(at, mark, frame); err != nil {
+				return nil, fmt.Errorf("line %d: %w", at, err)
+			}
+		}
+		l.conn = conn
+		lines = append(lines, l)
+	}
+	return lines, nil
+}
+
+func parseVector(at int, mark string, frame []byte) (line, error) {
+	l := line{n: at, kind: reply, made: mark == "+"}
+	if mark != "<" {
+		l.kind = request
+	}
+	f, err := messages.ParseFrame(frame[min(4, len(frame)):])
+	if err != nil && l.kind == request {
+		l.kind, l.body = rawBytes, frame
+		return l, nil
+	}
+	if err != nil {
+		return line{}, err
+	}
+	if got := int(binary.LittleEndian.Uint32(frame)); got != len(frame)-4 {
+		return line{}, fmt.Errorf("the length prefix says %d, and %d bytes follow", got, len(frame)-4)
+	}
+	l.command, l.id, l.body = f.Command, f.ID, f.Body
+	if f.HasCredentials {
+		l.flags, l.auth = 1, []string{string(f.Login), string(f.Password)}
+	}
+	return l, nil
+}
+
+// messageOf makes an empty message for the body of a command, nil when that is a text, or none.
+func messageOf(c messages.Command) proto.Message {
+	if m, ok := bodies[c]; ok {
+		return proto.Clone(m)
+	}
+	return nil
+}
+
+var bodies = map[messages.Command]proto.Message{
+	messages.WriteEvents:                               &pb.WriteEvents{},
+	messages.WriteEventsCompleted:                      &pb.WriteEventsCompleted{},
+	messages.TransactionStart:                          &pb.TransactionStart{},
+	messages.TransactionStartCompleted:                 &pb.TransactionStartCompleted{},
+	messages.TransactionWrite:                          &pb.TransactionWrite{},
+	messages.TransactionWriteCompleted:                 &pb.TransactionWriteCompleted{},
+	messages.TransactionCommit:                         &pb.TransactionCommit{},
+	messages.TransactionCommitCompleted:                &pb.TransactionCommitCompleted{},
+	messages.DeleteStream:                              &pb.DeleteStream{},
+	messages.DeleteStreamCompleted:                     &pb.DeleteStreamCompleted{},
+	messages.ReadEvent:                                 &pb.ReadEvent{},
+	messages.ReadEventCompleted:                        &pb.ReadEventCompleted{},
+	messages.ReadStreamEventsForward:                   &pb.ReadStreamEvents{},
+	messages.ReadStreamEventsForwardCompleted:          &pb.ReadStreamEventsCompleted{},
+	messages.ReadStreamEventsBackward:                  &pb.ReadStreamEvents{},
+	messages.ReadStreamEventsBackwardCompleted:         &pb.ReadStreamEventsCompleted{},
+	messages.ReadAllEventsForward:                      &pb.ReadAllEvents{},
+	messages.ReadAllEventsForwardCompleted:             &pb.ReadAllEventsCompleted{},
+	messages.ReadAllEventsBackward:                     &pb.ReadAllEvents{},
+	messages.ReadAllEventsBackwardCompleted:            &pb.ReadAllEventsCompleted{},
+	messages.FilteredReadAllEventsForward:              &pb.FilteredReadAllEvents{},
+	messages.FilteredReadAllEventsForwardCompleted:     &pb.FilteredReadAllEventsCompleted{},
+	messages.FilteredReadAllEventsBackward:             &pb.FilteredReadAllEvents{},
+	messages.FilteredReadAllEventsBackwardCompleted:    &pb.FilteredReadAllEventsCompleted{},
+	messages.SubscribeToStream:                         &pb.SubscribeToStream{},
+	messages.SubscriptionConfirmation:                  &pb.SubscriptionConfirmation{},
+	messages.StreamEventAppeared:                       &pb.StreamEventAppeared{},
+	messages.UnsubscribeFromStream:                     &pb.UnsubscribeFromStream{},
+	messages.SubscriptionDropped:                       &pb.SubscriptionDropped{},
+	messages.ConnectToPersistentSubscription:           &pb.ConnectToPersistentSubscription{},
+	messages.PersistentSubscriptionConfirmation:        &pb.PersistentSubscriptionConfirmation{},
+	messages.PersistentSubscriptionStreamEventAppeared: &pb.PersistentSubscriptionStreamEventAppeared{},
+	messages.CreatePersistentSubscription:              &pb.CreatePersistentSubscription{},
+	messages.CreatePersistentSubscriptionCompleted:     &pb.CreatePersistentSubscriptionCompleted{},
+	messages.DeletePersistentSubscription:              &pb.DeletePersistentSubscription{},
+	messages.DeletePersistentSubscriptionCompleted:     &pb.DeletePersistentSubscriptionCompleted{},
+	messages.PersistentSubscriptionAckEvents:           &pb.PersistentSubscriptionAckEvents{},
+	messages.PersistentSubscriptionNakEvents:           &pb.PersistentSubscriptionNakEvents{},
+	messages.UpdatePersistentSubscription:              &pb.UpdatePersistentSubscription{},
+	messages.UpdatePersistentSubscriptionCompleted:     &pb.UpdatePersistentSubscriptionCompleted{},
+	messages.ScavengeDatabase:                          &pb.ScavengeDatabase{},
+	messages.ScavengeDatabaseCompleted:                 &pb.ScavengeDatabaseCompleted{},
+	messages.FilteredSubscribeToStream:                 &pb.FilteredSubscribeToStream{},
+	messages.CheckpointReached:                         &pb.CheckpointReached{},
+	messages.NotHandled:                                &pb.NotHandled{},
+	messages.IdentifyClient:                            &pb.IdentifyClient{},
+}

@@ -1,0 +1,10 @@
+// Package conformance is one suite of tests for two servers: the embedded one, always, and the real one that the variable
+// EVENTSTORE_TEST_TCP names (a whole target with credentials, such as tcp://admin:changeit@127.0.0.1:1113), when it is
+// set. It is written against the client's API, and against raw frames where that cannot say what is meant. It assumes
+// nothing about the database, which may be shared and used: every test makes up its own stream names. What a test expects
+// is what a real server 4.1.4 does, and 3.9.4 where nothing newer is claimed.
+//
+// Beside it, TestReplay plays the recordings of real servers in testdata/captures to the embedded server and compares
+// every answer field by field. The manifest there says what is played, what is left out until which step of the work, and
+// where the embedded server differs.
+package conformance

@@ -1,0 +1,345 @@
+package conformance_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/goeventstore/eventstore/messages"
+)
+
+// player plays a recording to a server. A request is sent when all answers that were recorded before it have come, so
+// that what was sent without waiting then is sent so now. Of requests on two connections the first reaches the server first.
+// The order of the answers is that of each correlation id.
+//
+// What cannot be played yet is left out: the lines of the ranges in the manifest, and all answers to the requests among
+// them wherever they stand. For each such range the player asks the server, on a connection of its own, whether it is still so.
+type player struct {
+	t     testing.TB
+	srv   dialer
+	wait  time.Duration // for an answer, before it counts as missing
+	rec   *recording
+	lines []line
+
+	known   *learned
+	peers   map[string]*peer
+	probe   *peer
+	out     map[exchange]bool // left out
+	beats   map[exchange]bool // the server's heartbeats, which the peer answers by itself
+	missing map[exchange]bool // an answer did not come: do not wait for the next
+	last    map[exchange]int  // the last frame that was played
+	lastOf  map[string]int    // the last line that was sent on a connection
+	open    map[exchange]bool // subscriptions
+	sent    map[string]bool   // connections with requests that may not have reached the server
+	pending []*line           // answers that are due
+	ended   map[string]bool   // connections that are closed
+
+	found    []difference
+	problems []string
+	compared int // frames
+}
+
+// exchange is all that has one correlation id on one connection.
+type exchange struct {
+	conn string
+	id   messages.ID
+}
+
+func (l *line) exchange() exchange { return exchange{l.conn, l.id} }
+
+func newPlayer(tb testing.TB, srv dialer, rec *recording, lines []line) *player {
+	tb.Helper()
+	return &player{
+		t: tb, srv: srv, rec: rec, lines: lines, wait: 10 * time.Second, known: newLearned(), peers: map[string]*peer{},
+		out: map[exchange]bool{}, beats: map[exchange]bool{}, missing: map[exchange]bool{}, last: map[exchange]int{}, lastOf: map[string]int{},
+		open: map[exchange]bool{}, sent: map[string]bool{}, ended: map[string]bool{},
+	}
+}
+
+// play plays all lines. What it found is in found and problems.
+func (p *player) play() {
+	p.t.Helper()
+	for i := range p.lines {
+		l := &p.lines[i]
+		switch left := p.leftOut(l); {
+		case left != nil:
+			p.leave(l, left)
+		case l.kind == connected:
+			p.settle()
+			p.peer(l.conn)
+		case l.kind == request:
+			p.settle()
+			p.reachOthers(l.conn)
+			p.request(l)
+		case l.kind == reply && l.command == messages.HeartbeatRequest:
+			p.beats[l.exchange()] = true
+		case l.kind == reply && !p.out[l.exchange()]:
+			p.pending = append(p.pending, l)
+		case l.kind == rawBytes:
+			p.settle()
+			p.write(l, l.body)
+		case l.kind == serverClosed:
+			p.settle()
+			p.serverCloses(l)
+		case l.kind == silence:
+			p.settle()
+			p.reach(l.conn)
+		case l.kind == stuck:
+			p.settle()
+			p.abandon(l)
+		case l.kind == clientClosed:
+			p.settle()
+			p.finish(l.conn)
+		case l.kind == beyond:
+			p.problem("line %d is nothing that can be played, and not left out", l.n)
+		}
+	}
+	p.settle()
+	for _, conn := range p.conns() {
+		p.finish(conn)
+	}
+	for _, left := range p.rec.outs {
+		p.covers(left)
+	}
+}
+
+func (p *player) problem(format string, args ...any) {
+	p.problems = append(p.problems, fmt.Sprintf(format, args...))
+}
+
+// conns are the names of the connections, in the order of the recording.
+func (p *player) conns() []string {
+	var names []string
+	for i := range p.lines {
+		if name := p.lines[i].conn; p.peers[name] != nil && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// peer is the connection of this name, dialled when it is needed.
+func (p *player) peer(conn string) *peer {
+	p.t.Helper()
+	if p.peers[conn] == nil {
+		p.peers[conn] = dialRaw(p.t, p.srv)
+	}
+	return p.peers[conn]
+}
+
+func (p *player) write(l *line, b []byte) {
+	p.t.Helper()
+	p.lastOf[l.conn] = l.n
+	if err := p.peer(l.conn).tryWrite(b); err != nil {
+		p.problem("%s could not be sent: %v", l, err)
+	}
+}
+
+func (p *player) request(l *line) {
+	p.t.Helper()
+	x := l.exchange()
+	switch {
+	case p.out[x]: // of an exchange that was left out
+		return
+	case l.command == messages.HeartbeatResponse && p.beats[x]:
+		return
+	}
+	body, err := p.known.request(l)
+	if err != nil {
+		p.problem("%s: %v", l, err)
+		return
+	}
+	p.last[x] = l.n
+	p.write(l, l.encode(body))
+	p.sent[l.conn] = true
+}
+
+// reach has what was sent on a connection reach the server. That it is answered is not needed, nor is it always good.
+func (p *player) reach(conn string) {
+	p.t.Helper()
+	delete(p.sent, conn)
+	c := p.peer(conn)
+	id := c.id()
+	_ = c.tryWrite(c.frame(id, ping("")))
+	if _, err := c.take(p.wait, withID(id)); err != nil {
+		p.problem("the connection %q does not answer: %v", conn, err)
+	}
+}
+
+// reachOthers has what was sent on other connections reach the server first, as it did when it was recorded.
+func (p *player) reachOthers(conn string) {
+	p.t.Helper()
+	for other := range p.sent {
+		if other != conn {
+			p.reach(other)
+		}
+	}
+}
+
+// settle waits for the answers that are due and compares them.
+func (p *player) settle() {
+	p.t.Helper()
+	for _, l := range p.pending {
+		x := l.exchange()
+		wait := p.wait
+		if p.missing[x] {
+			wait = 0
+		}
+		a, err := p.peer(l.conn).take(wait, withID(l.id))
+		if err != nil {
+			p.missing[x] = true
+			p.found = append(p.found, difference{l.n, "frame", l.command.String(), none})
+			continue
+		}
+		p.last[x] = l.n
+		switch a.command {
+		case messages.SubscriptionConfirmation:
+			p.open[x] = true
+		case messages.SubscriptionDropped:
+			delete(p.open, x)
+		default:
+		}
+		p.compared++
+		p.found = append(p.found, p.known.compare(l, a)...)
+	}
+	p.pending = nil
+	p.known.round++
+}
+
+// finish closes a connection, behind everything that the server still has to say on it.
+func (p *player) finish(conn string) {
+	p.t.Helper()
+	c := p.peer(conn)
+	if p.ended[conn] {
+		return
+	}
+	p.ended[conn] = true
+	delete(p.sent, conn)
+	// Behind the drop of a subscription nothing of it can come. What comes before it is too much.
+	for x := range p.open {
+		if x.conn != conn {
+			continue
+		}
+		_ = c.tryWrite(c.frame(x.id, messages.Raw(messages.UnsubscribeFromStream, nil)))
+		_, _ = c.take(p.wait, func(a answer) bool { return a.id == x.id && a.command == messages.SubscriptionDropped })
+	}
+	p.reach(conn)
+	_ = c.conn.Close()
+	p.extra(conn)
+}
+
+// abandon closes a connection that is in the middle of a frame, so that nothing can be asked on it.
+func (p *player) abandon(l *line) {
+	p.t.Helper()
+	p.ended[l.conn] = true
+	delete(p.sent, l.conn)
+	c := p.peer(l.conn)
+	if _, err := c.take(0, func(answer) bool { return false }); err != nil && !errors.Is(err, errNothing) {
+		p.found = append(p.found, difference{l.n, "connection", "open", "closed"})
+	}
+	_ = c.conn.Close()
+	p.extra(l.conn)
+}
+
+// extra reports what came and was not recorded, but for what answers a request of ours.
+func (p *player) extra(conn string) {
+	p.t.Helper()
+	for _, a := range p.peers[conn].ended() {
+		x := exchange{conn, a.id}
+		if p.unasked(x) {
+			continue
+		}
+		n := p.last[x]
+		if n == 0 {
+			n = p.lastOf[conn]
+		}
+		p.found = append(p.found, difference{n, "frame", none, a.command.String()})
+	}
+}
+
+// unasked reports whether an exchange is one whose answers the recording need not have.
+func (p *player) unasked(x exchange) bool {
+	return slices.ContainsFunc(p.lines, func(l line) bool { return l.made && l.exchange() == x })
+}
+
+// serverCloses checks that the server ends a connection, and what it said before. Whether the last thing that a real server
+// says, why it does so, arrives is chance: it need not have been recorded.
+func (p *player) serverCloses(l *line) {
+	p.t.Helper()
+	p.ended[l.conn] = true
+	delete(p.sent, l.conn)
+	c := p.peer(l.conn)
+	if _, err := c.take(p.wait, func(answer) bool { return false }); !isEnd(err) {
+		p.found = append(p.found, difference{l.n, "connection", "closed", "open"})
+		_ = c.conn.Close()
+	}
+	_, _ = c.take(0, func(a answer) bool { return a.command == messages.BadRequest && a.id == messages.ID{} })
+	p.extra(l.conn)
+}
+
+func (p *player) leftOut(l *line) *leftOut {
+	for i := range p.rec.outs {
+		if p.rec.outs[i].has(l.n) {
+			return &p.rec.outs[i]
+		}
+	}
+	return nil
+}
+
+// leave leaves a line out, and asks the server, with the first request of each exchange, whether it has to be.
+func (p *player) leave(l *line, why *leftOut) {
+	p.t.Helper()
+	x := l.exchange()
+	if l.kind != request || p.out[x] {
+		return
+	}
+	if _, played := p.last[x]; played {
+		return
+	}
+	p.out[x] = true
+	if l.made {
+		return
+	}
+	if p.probe == nil {
+		p.probe = dialPeer(p.t, p.srv)
+	}
+	body, err := p.known.request(l)
+	if err != nil {
+		p.problem("%s: %v", l, err)
+		return
+	}
+	asked := *l
+	asked.id = p.probe.id()
+	// The pong comes behind the answer of a server that does not know the command.
+	pinged := p.probe.id()
+	p.probe.write(slices.Concat(asked.encode(body), p.probe.frame(pinged, ping(""))))
+	a, err := p.probe.take(p.wait, func(a answer) bool { return a.id == asked.id || a.id == pinged })
+	switch {
+	case err != nil:
+		p.problem("%s: no answer to %s: %v", why, l, err)
+	case a.id == pinged:
+		p.problem("%s: the server takes %s now, delete the entry", why, l)
+	case !unsupported(l.command, a):
+		p.problem("%s: the server answers %s now, with %s: delete the entry", why, l, a.command)
+	}
+}
+
+// unsupported reports whether the embedded server says that it does not serve the command.
+func unsupported(command messages.Command, a answer) bool {
+	text := string(a.body)
+	return a.command == messages.BadRequest &&
+		(strings.Contains(text, "not supported by this server yet") ||
+			text == fmt.Sprintf("Could not unwrap network package for command %d.\n", byte(command)))
+}
+
+// covers checks that a range leaves something out.
+func (p *player) covers(left leftOut) {
+	if !slices.ContainsFunc(p.lines, func(l line) bool {
+		return left.has(l.n) && (l.kind == beyond || l.kind == rawBytes || l.kind == request && p.out[l.exchange()])
+	}) {
+		p.problem("%s: there is no request", left)
+	}
+}

@@ -1,0 +1,51 @@
+package conformance_test
+
+import (
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/goeventstore/eventstore/eventstoretest"
+)
+
+// TestReplay plays the recordings of real servers to the embedded one.
+func TestReplay(t *testing.T) {
+	m, err := readManifest(capturesDir)
+	require.NoError(t, err)
+	require.NotEmpty(t, m.files)
+	for _, rec := range m.files {
+		t.Run(rec.path, func(t *testing.T) {
+			lines, err := readCapture(filepath.Join(capturesDir, filepath.FromSlash(rec.path)))
+			require.NoError(t, err)
+			answers := requireDecodes(t, lines)
+			if rec.mode != modeReplay {
+				return
+			}
+			p := newPlayer(t, eventstoretest.Run(t, eventstoretest.ForceEmbedded()), rec, lines)
+			p.play()
+			for _, problem := range append(p.problems, rec.unlisted(p.found)...) {
+				t.Error(problem)
+			}
+			t.Logf("%d of %d recorded answers compared, %d ranges left out, %d differences listed", p.compared, answers, len(rec.outs), len(rec.diffs))
+			require.Positive(t, p.compared)
+		})
+	}
+}
+
+// requireDecodes decodes every answer, and returns how many there are.
+func requireDecodes(t *testing.T, lines []line) int {
+	t.Helper()
+	answers := 0
+	for _, l := range lines {
+		if l.kind != reply {
+			continue
+		}
+		answers++
+		if m := messageOf(l.command); m != nil {
+			require.NoError(t, decode(l.body, m), "%s", &l)
+			require.Empty(t, m.ProtoReflect().GetUnknown(), "%s", &l)
+		}
+	}
+	return answers
+}
