@@ -15,6 +15,9 @@ var (
 	ErrClosed = errors.New("the client is closed")
 	// ErrConnectionLost says that the connection ended while the operation was under way.
 	ErrConnectionLost = conn.ErrLost
+	// ErrRefused ends Connect at once: the port does not speak the protocol the way it was addressed. It speaks HTTP, or TLS
+	// where the target is plain, or the other way round, or its certificate is not accepted.
+	ErrRefused = conn.ErrRefused
 	// ErrTimeout says that an attempt had no answer within the time of WithTimeout.
 	ErrTimeout = conn.ErrTimeout
 	// ErrRetriesExhausted says that the attempts allowed by WithMaxAttempts are spent; the last failure is beside it.

@@ -2,7 +2,11 @@ package eventstore_test
 
 import (
 	"context"
+	"io"
+	"log"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -65,6 +69,33 @@ func TestBadOptionsAreRefusedInWords(t *testing.T) {
 		_, err := eventstore.Connect(t.Context(), "tcp://127.0.0.1:1", o)
 		require.ErrorIs(t, err, eventstore.ErrArgument, says)
 		require.ErrorContains(t, err, says)
+	}
+}
+
+func TestAnotherKindOfPortEndsConnectAtOnce(t *testing.T) {
+	web := httptest.NewServer(http.NotFoundHandler())
+	defer web.Close()
+	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0) // it finds our client as odd as we find it
+	secure.StartTLS()
+	defer secure.Close()
+	for name, tt := range map[string]struct{ target, says string }{
+		"HTTP":              {"tcp://" + web.Listener.Addr().String(), "is this the HTTP port?"},
+		"TLS":               {"tcp://" + secure.Listener.Addr().String(), "TLS"},
+		"plain, not TLS":    {"tls://" + web.Listener.Addr().String(), "does not speak it on this port"},
+		"a bad certificate": {"tls://" + secure.Listener.Addr().String(), "certificate is not accepted"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			_, err := eventstore.Connect(ctx, tt.target, eventstore.WithTimeout(time.Minute))
+			require.ErrorIs(t, err, eventstore.ErrRefused)
+			require.ErrorContains(t, err, tt.says)
+			var op *eventstore.OpError
+			require.ErrorAs(t, err, &op)
+			require.Equal(t, 1, op.Attempts)
+			require.NotEmpty(t, op.Addr)
+		})
 	}
 }
 

@@ -239,6 +239,8 @@ func (s *Subscription) take(ctx context.Context) (e eventstore.ResolvedEvent, ok
 	switch r.Command {
 	case messages.StreamEventAppeared:
 		return s.event(r)
+	case messages.SubscriptionConfirmation:
+		return e, false, nil // a second one says nothing new
 	case messages.SubscriptionDropped:
 		err := dropped(r)
 		if !errors.Is(err, errUnsubscribed) {
