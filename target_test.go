@@ -2,8 +2,7 @@ package eventstore_test
 
 import (
 	"context"
-	"io"
-	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -76,7 +75,7 @@ func TestAnotherKindOfPortEndsConnectAtOnce(t *testing.T) {
 	web := httptest.NewServer(http.NotFoundHandler())
 	defer web.Close()
 	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
-	secure.Config.ErrorLog = log.New(io.Discard, "", 0) // it finds our client as odd as we find it
+	secure.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // it finds our client as odd as we find it
 	secure.StartTLS()
 	defer secure.Close()
 	for name, tt := range map[string]struct{ target, says string }{

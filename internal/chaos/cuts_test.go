@@ -65,7 +65,7 @@ func appending(expected eventstore.ExpectedVersion) scenario {
 				}
 			}
 			var stored []uuid.UUID
-			for e, err := range sound.ReadStream(t.Context(), stream, eventstore.At(int64(before))) {
+			for e, err := range sound.ReadStream(ctx, stream, eventstore.At(int64(before))) {
 				require.NoError(t, err)
 				stored = append(stored, e.Event.ID)
 			}
