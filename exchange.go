@@ -87,6 +87,9 @@ func (c *Client) Open(ctx context.Context, r messages.Request, w Window, opts ..
 		if err == nil {
 			return x, nil
 		}
+		if ctx.Err() != nil && !errors.Is(err, ctx.Err()) {
+			err = contextError(ctx, err) // that it ended is why there is no further attempt
+		}
 		failed := &OpError{Op: op, Attempts: attempt, Err: err}
 		if x != nil {
 			failed.Addr = x.Addr()

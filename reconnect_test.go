@@ -132,3 +132,29 @@ func TestReconnectingBacksOffWithJitter(t *testing.T) {
 	}
 	require.NotEqual(t, one, gaps())
 }
+
+// A subscription is asked for while there is no server: it waits without asking again and again, and when its context ends it
+// says so, beside what it waited for. It once made thousands of attempts on the dead connection, and hid the context's end.
+func TestOpenWaitsForAConnectionUntilItsContextEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &line{Network: memnet.New()}
+		srv, err := server.Start(server.Config{Listen: l.Listen})
+		require.NoError(t, err)
+		c, err := eventstore.Connect(t.Context(), srv.URL(), eventstore.WithDialer(l.Dial))
+		require.NoError(t, err)
+		l.refuse = errors.New("nobody is there")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		begun := time.Now()
+		l.cut()
+		_, err = c.Open(ctx, subscribe, window)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorIs(t, err, l.refuse)
+		require.Equal(t, time.Second, time.Since(begun))
+		var op *eventstore.OpError
+		require.ErrorAs(t, err, &op)
+		require.LessOrEqual(t, op.Attempts, 2)
+		require.NoError(t, c.Close())
+		require.NoError(t, srv.Close())
+	})
+}

@@ -116,19 +116,16 @@ func sleep(ctx context.Context, waits backoff.BackOff) error {
 	}
 }
 
-// connection returns the live connection, waiting for one until ctx ends.
+// connection returns the live connection, waiting for one until ctx ends. One that has ended and is not withdrawn yet is none.
 func (c *Client) connection(ctx context.Context) (*conn.Conn, error) {
 	for {
-		if cn := c.live.Load(); cn != nil {
-			return cn, nil
-		}
 		c.mu.Lock()
 		closed, changed, cause, cn := c.closed, c.changed, c.state.Err, c.live.Load()
 		c.mu.Unlock()
 		switch {
 		case closed:
 			return nil, ErrClosed
-		case cn != nil:
+		case cn != nil && cn.Err() == nil:
 			return cn, nil
 		}
 		select {
