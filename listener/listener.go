@@ -1,5 +1,6 @@
 // Package listener keeps read models: it follows a stream, hands each event to a handler, in order and at least once, and
-// remembers in a store how far it came, so that the next run goes on there.
+// remembers in a store how far it came, so that the next run goes on there. When the read model and the checkpoint are in one
+// database, NewTx changes both in one transaction: exactly once.
 //
 // States of a Listener: idle, following, retrying (the handler failed, its backoff runs), stopped (Run has returned; it may be
 // called again).
@@ -9,14 +10,15 @@
 //	retrying      -> following   it succeeded at last
 //	any           -> stopped     ctx ended, Stop, the failure policy, or the subscription's end
 //
-// The checkpoint is saved behind events that the handler has finished with, never ahead of one.
+// The checkpoint is saved behind events that the handler has finished with, never ahead of one. New saves it from time to
+// time, NewTx with the effects: where events go is a sink, of which there are these two, and the loop is the same.
 package listener
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -35,9 +37,9 @@ type Config struct {
 	Name       string                    // of the checkpoint. Default: Stream
 	Stream     string                    // must not be empty
 	From       eventstore.From           // without a checkpoint. Default: Start
-	Store      Store                     // nil: memory, so that every process begins at From
-	SaveEvery  int                       // events; default 100
-	SaveAfter  time.Duration             // default 1 s
+	Store      Store                     // nil: memory, so that every process begins at From. NewTx has its own: nil
+	SaveEvery  int                       // events; with NewTx those of a transaction, at most. Default 100
+	SaveAfter  time.Duration             // with NewTx how long a transaction's events are gathered. Default 1 s
 	OnFailure  Policy                    // default RetryForever
 	Backoff    func() backoff.BackOff    // waits between the calls of a handler that fails; default 100 ms doubling to 30 s
 	OnCaughtUp func(ctx context.Context) // all that was there is handled; again after each loss of the connection
@@ -104,8 +106,8 @@ func (s State) String() string { return [...]string{"idle", "following", "retryi
 type Status struct {
 	State      State
 	Checkpoint eventstore.From // behind the last event that was handled, saved or not yet
-	Handled    int64           // events, in this process
-	Failures   int64           // calls of the handler that failed
+	Handled    int64           // events, in this process; with NewTx those whose transaction is committed
+	Failures   int64           // calls of the handler that failed; with NewTx also transactions that did
 	LastError  error           // of the handler or of saving; nil once the next event is handled
 }
 
@@ -113,7 +115,7 @@ type Status struct {
 type Listener struct {
 	client *eventstore.Client
 	cfg    Config
-	handle Handler
+	sink   sink
 
 	mu      sync.Mutex // guards what follows
 	status  Status
@@ -123,14 +125,24 @@ type Listener struct {
 
 // New makes a listener; Run starts it. The configuration is checked here.
 func New(c *eventstore.Client, cfg Config, h Handler) (*Listener, error) {
-	bad := func(what string) error {
-		return fmt.Errorf("listener %q: %w: %s", cfg.Name, eventstore.ErrArgument, what)
-	}
-	if cfg.Name == "" {
-		cfg.Name = cfg.Stream
-	}
 	if cfg.Store == nil {
 		cfg.Store = MemoryStore()
+	}
+	if h == nil {
+		return nil, cfg.bad("no handler")
+	}
+	l, err := makeListener(c, cfg)
+	if err != nil {
+		return nil, err
+	}
+	l.sink = &handlerSink{name: l.cfg.Name, store: l.cfg.Store, handle: h}
+	return l, nil
+}
+
+// makeListener checks what New and NewTx have in common. The sink is theirs.
+func makeListener(c *eventstore.Client, cfg Config) (*Listener, error) {
+	if cfg.Name == "" {
+		cfg.Name = cfg.Stream
 	}
 	if cfg.SaveEvery == 0 {
 		cfg.SaveEvery = 100
@@ -143,17 +155,19 @@ func New(c *eventstore.Client, cfg Config, h Handler) (*Listener, error) {
 	}
 	switch {
 	case c == nil:
-		return nil, bad("no client")
-	case h == nil:
-		return nil, bad("no handler")
+		return nil, cfg.bad("no client")
 	case cfg.Stream == "":
-		return nil, bad("the stream's name is empty")
+		return nil, cfg.bad("the stream's name is empty")
 	case cfg.SaveEvery < 0:
-		return nil, bad("SaveEvery is negative")
+		return nil, cfg.bad("SaveEvery is negative")
 	case cfg.SaveAfter < 0:
-		return nil, bad("SaveAfter is negative")
+		return nil, cfg.bad("SaveAfter is negative")
 	}
-	return &Listener{client: c, cfg: cfg, handle: h, status: Status{Checkpoint: cfg.From}}, nil
+	return &Listener{client: c, cfg: cfg, status: Status{Checkpoint: cfg.From}}, nil
+}
+
+func (cfg Config) bad(what string) error {
+	return fmt.Errorf("listener %q: %w: %s", cmp.Or(cfg.Name, cfg.Stream), eventstore.ErrArgument, what)
 }
 
 func defaultBackoff() backoff.BackOff {
@@ -180,7 +194,26 @@ func (l *Listener) Run(ctx context.Context) error {
 	return err
 }
 
+// run follows the stream from the checkpoint, and again from a checkpoint that somebody else has moved back.
 func (l *Listener) run(ctx context.Context) error {
+	waits := l.cfg.Backoff()
+	for {
+		err := l.follow(ctx)
+		if !errors.Is(err, errMoved) {
+			return err
+		}
+		d := waits.NextBackOff()
+		if d == backoff.Stop {
+			return err
+		}
+		l.update(func(s *Status) { s.LastError = err })
+		if err := sleep(ctx, d); err != nil {
+			return unlessEnded(ctx, err)
+		}
+	}
+}
+
+func (l *Listener) follow(ctx context.Context) error {
 	from, err := l.cfg.Store.Load(ctx, l.cfg.Name)
 	fresh := errors.Is(err, ErrNoCheckpoint)
 	switch {
@@ -189,35 +222,35 @@ func (l *Listener) run(ctx context.Context) error {
 	case err != nil:
 		return unlessEnded(ctx, fmt.Errorf("load the checkpoint: %w", err))
 	}
-	sub, err := subscription.Open(ctx, l.client, subscription.Config{
-		Stream: l.cfg.Stream, From: from, Call: l.cfg.Call, OnNotice: func(n subscription.Notice) { l.notice(ctx, n) },
+	r := run{Listener: l, wait: ctx, rest: func() {}}
+	r.sub, err = subscription.Open(ctx, l.client, subscription.Config{
+		Stream: l.cfg.Stream, From: from, Call: l.cfg.Call, OnNotice: func(n subscription.Notice) { r.notice(ctx, n) },
 	})
 	if err != nil {
 		return unlessEnded(ctx, err)
 	}
-	defer func() { _ = sub.Close() }()
-	r := run{Listener: l, sub: sub, done: sub.Checkpoint(), wait: ctx, rest: func() {}}
+	defer func() { _ = r.sub.Close() }()
+	r.done = r.sub.Checkpoint()
 	l.update(func(s *Status) { s.State, s.Checkpoint = Following, r.done })
-	if fresh && from.IsEnd() {
-		// From now on is from this end: the next run must not begin at a later one.
-		r.dirty = true
-		if err := r.save(ctx); err != nil {
+	if fresh {
+		if err := l.sink.begin(ctx, from, r.done); err != nil {
 			return unlessEnded(ctx, err)
 		}
 	}
-	err = unlessEnded(ctx, r.follow(ctx))
+	err = unlessEnded(ctx, r.loop(ctx))
 	// The last save must happen although ctx has ended, and must not take for ever.
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastSave)
 	defer cancel()
 	return errors.Join(err, r.save(last))
 }
 
-// lastSave is how long the save at the end of a run may take.
+// lastSave is how long the save at the end of a run may take, and a transaction that is under way then.
 const lastSave = 5 * time.Second
 
-// unlessEnded tells an error from the end of the context, which is what Run waits for.
+// unlessEnded tells an error from the end of the context, which is what Run waits for. A connection that was being replaced
+// then is not why Run ends.
 func unlessEnded(ctx context.Context, err error) error {
-	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+	if err != nil && ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, eventstore.ErrConnectionLost)) {
 		return nil
 	}
 	return err
@@ -263,127 +296,4 @@ func (l *Listener) update(f func(*Status)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	f(&l.status)
-}
-
-func (l *Listener) notice(ctx context.Context, n subscription.Notice) {
-	if l.cfg.OnNotice != nil {
-		l.cfg.OnNotice(n)
-	}
-	if n.Kind == subscription.CaughtUp && l.cfg.OnCaughtUp != nil {
-		l.cfg.OnCaughtUp(ctx)
-	}
-}
-
-// run is what one Run has at hand.
-type run struct {
-	*Listener
-	sub   *subscription.Subscription
-	done  eventstore.From // behind the last handled event
-	dirty bool            // done is not saved
-	since int             // events handled since the last attempt to save
-
-	wait context.Context    //nolint:containedctx // of one Run, which made it: ends when what is unsaved is to be saved
-	rest context.CancelFunc // frees wait
-}
-
-// follow hands events to the handler and saves the checkpoint in time, until something ends it.
-func (r *run) follow(ctx context.Context) error {
-	defer func() { r.rest() }()
-	for {
-		e, err := r.sub.Recv(r.wait) //nolint:contextcheck // it is ctx, with an earlier end
-		switch {
-		case err == nil:
-			if err := r.attempt(ctx, e); err != nil {
-				return err
-			}
-			r.handled(ctx, e)
-		case ctx.Err() != nil || r.wait.Err() == nil || !errors.Is(err, r.wait.Err()):
-			return err
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if r.since >= r.cfg.SaveEvery || r.wait.Err() != nil {
-			r.saveInTime(ctx)
-		}
-	}
-}
-
-func (r *run) handled(ctx context.Context, e eventstore.ResolvedEvent) {
-	r.done = e.Checkpoint()
-	r.update(func(s *Status) { s.Handled, s.Checkpoint, s.LastError = s.Handled+1, r.done, nil })
-	if r.since++; !r.dirty {
-		r.dirty = true
-		r.arm(ctx)
-	}
-}
-
-// arm has Recv return when the next save is due.
-func (r *run) arm(ctx context.Context) {
-	r.rest()
-	r.wait, r.rest = context.WithTimeout(ctx, r.cfg.SaveAfter)
-}
-
-func (r *run) saveInTime(ctx context.Context) {
-	r.since = 0
-	if err := r.save(ctx); err != nil {
-		// The events are handled, and only a restart would hand them out again: go on, and save at the next occasion.
-		r.update(func(s *Status) { s.LastError = err })
-		r.arm(ctx)
-		return
-	}
-	r.rest()
-	r.wait, r.rest = ctx, func() {}
-}
-
-func (r *run) save(ctx context.Context) error {
-	if !r.dirty {
-		return nil
-	}
-	if err := r.cfg.Store.Save(ctx, r.cfg.Name, r.done); err != nil {
-		return fmt.Errorf("save the checkpoint %v: %w", r.done, err)
-	}
-	r.dirty = false
-	return nil
-}
-
-// attempt calls the handler until it succeeds, the policy gives up, or ctx ends.
-func (r *run) attempt(ctx context.Context, e eventstore.ResolvedEvent) error {
-	var waits backoff.BackOff
-	for n := 1; ; n++ {
-		err := r.callHandler(ctx, e)
-		if err == nil {
-			if n > 1 {
-				r.update(func(s *Status) { s.State = Following })
-			}
-			return nil
-		}
-		if ctx.Err() != nil {
-			return ctx.Err() // the handler was interrupted: the event comes again in the next run
-		}
-		r.update(func(s *Status) { s.State, s.Failures, s.LastError = Retrying, s.Failures+1, err })
-		if waits == nil {
-			waits = r.cfg.Backoff()
-		}
-		d := waits.NextBackOff()
-		if d == backoff.Stop || r.cfg.OnFailure.attempts > 0 && n >= r.cfg.OnFailure.attempts {
-			return &HandlerError{Stream: e.Original().Stream, Number: e.Original().Number, Attempts: n, Err: err}
-		}
-		timer := time.NewTimer(d)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
-		}
-	}
-}
-
-func (r *run) callHandler(ctx context.Context, e eventstore.ResolvedEvent) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = &PanicError{Value: v, Stack: debug.Stack()}
-		}
-	}()
-	return r.handle(ctx, e)
 }

@@ -17,7 +17,7 @@ import (
 // ErrNoCheckpoint says that a store has no checkpoint of this name.
 var ErrNoCheckpoint = errors.New("no checkpoint")
 
-// Store keeps checkpoints by name. Its methods are safe for concurrent use.
+// Store keeps checkpoints by name, which a listener never leaves empty. Its methods are safe for concurrent use.
 type Store interface {
 	// Load returns the checkpoint, or an error for which errors.Is(err, ErrNoCheckpoint) holds when there is none.
 	Load(ctx context.Context, name string) (eventstore.From, error)

@@ -9,37 +9,20 @@ import (
 
 	"github.com/goeventstore/eventstore"
 	"github.com/goeventstore/eventstore/listener"
+	"github.com/goeventstore/eventstore/listener/internal/storetest"
 )
 
 func TestStores(t *testing.T) {
-	stores := map[string]listener.Store{
-		"memory": listener.MemoryStore(),
-		"file":   listener.FileStore(filepath.Join(t.TempDir(), "made", "when", "needed")),
-	}
-	for name, s := range stores {
-		t.Run(name, func(t *testing.T) {
-			ctx := t.Context()
-			_, err := s.Load(ctx, "a")
-			require.ErrorIs(t, err, listener.ErrNoCheckpoint)
-			for _, at := range []eventstore.From{
-				eventstore.After(0), eventstore.After(41), eventstore.Start,
-				eventstore.AfterPosition(eventstore.Position{Commit: 7, Prepare: 5}),
-			} {
-				require.NoError(t, s.Save(ctx, "a", at))
-				got, err := s.Load(ctx, "a")
-				require.NoError(t, err)
-				require.Equal(t, at, got)
-			}
-			for _, name := range []string{"a/b", "../a", "..", ".", "", "ä ö%", "a:b*?"} {
-				_, err := s.Load(ctx, name)
-				require.ErrorIs(t, err, listener.ErrNoCheckpoint, name)
-				require.NoError(t, s.Save(ctx, name, eventstore.After(1)), name)
-			}
-			got, err := s.Load(ctx, "a")
-			require.NoError(t, err)
-			require.Equal(t, eventstore.AfterPosition(eventstore.Position{Commit: 7, Prepare: 5}), got, "names do not meet")
+	t.Run("memory", func(t *testing.T) { storetest.Store(t, listener.MemoryStore()) })
+	t.Run("file", func(t *testing.T) {
+		storetest.Store(t, listener.FileStore(filepath.Join(t.TempDir(), "made", "when", "needed")))
+	})
+	t.Run("the ledger of these tests", func(t *testing.T) {
+		storetest.TxStore(t, newLedger(), storetest.Effects[*page]{
+			Put: func(p *page, key, value string) error { p.values[key] = value; return nil },
+			Get: func(p *page, key string) string { return p.values[key] },
 		})
-	}
+	})
 }
 
 func TestAFileStoreStaysInItsFolderAndReadsItsOwn(t *testing.T) {

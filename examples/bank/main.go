@@ -3,6 +3,10 @@
 //
 //	go run ./examples/bank                    # the embedded server, in this process
 //	go run ./examples/bank -connect tcp://admin:changeit@127.0.0.1:1113
+//	go run ./examples/bank -connect tcp://admin:changeit@127.0.0.1:1113 -db here
+//
+// With -db the balances and the listener's checkpoint are in one file and change in one transaction: a run that was killed is
+// finished by the next start with the same folder, and ends with the balances that it would have had.
 package main
 
 import (
@@ -42,11 +46,15 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	events := flags.Int("events", 100_000, "how many events to write")
 	seed := flags.Uint64("seed", 1, "fixes the accounts, the amounts and their order")
 	target := flags.String("connect", "", "a running server, as tcp://user:password@host:port; empty: the embedded one")
+	folder := flags.String("db", "", "a folder for the balances, where the next start goes on; needs -connect")
 	if err := flags.Parse(args); err != nil {
 		return flag.ErrHelp // flag has said what is wrong
 	}
 	if *events < 1 {
 		return fmt.Errorf("-events %d: want at least 1", *events)
+	}
+	if *folder != "" && *target == "" {
+		return errors.New("-db needs -connect: the embedded server keeps its events in memory, so there is nothing to go on with")
 	}
 	if *target == "" {
 		srv, err := server.Start(server.Config{})
@@ -62,29 +70,85 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	defer func() { _ = client.Close() }()
 
-	stream := "bank-" + uuid.NewString()
-	if _, err := fmt.Fprintf(out, "stream %s\n\n", stream); err != nil {
+	p := plan{Stream: "bank-" + uuid.NewString(), Seed: *seed, Events: *events}
+	var model readModel = balances{}
+	projected := 0
+	if *folder != "" {
+		d, err := openDisk(*folder)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = d.Close() }()
+		if p, projected, err = d.begin(ctx, p, given(flags)); err != nil {
+			return err
+		}
+		model = d
+	}
+	return execute(ctx, client, p, model, projected, out)
+}
+
+// plan is what makes one run differ from another.
+type plan struct {
+	Stream string `json:"stream"`
+	Seed   uint64 `json:"seed"`
+	Events int    `json:"events"`
+}
+
+func (p plan) isLast(e *eventstore.Event) bool { return e.Number == int64(p.Events)-1 }
+
+// given returns the names of the flags that were set.
+func given(flags *flag.FlagSet) map[string]bool {
+	names := make(map[string]bool)
+	flags.Visit(func(f *flag.Flag) { names[f.Name] = true })
+	return names
+}
+
+// readModel keeps the accounts, in memory or on disk.
+type readModel interface {
+	follow(ctx context.Context, client *eventstore.Client, p plan) error
+	accounts() (map[string]*account, error)
+}
+
+// execute writes what the plan's stream does not have yet, while the read model follows, which has projected some of it.
+func execute(ctx context.Context, client *eventstore.Client, p plan, model readModel, projected int, out io.Writer) error {
+	written, err := length(ctx, client, p.Stream)
+	if err != nil {
 		return err
 	}
+	fmt.Fprintf(out, "stream %s\n", p.Stream)
+	if written > 0 || projected > 0 {
+		fmt.Fprintf(out, "goes on: of %d events %d are written, %d projected\n", p.Events, written, projected)
+	}
+	fmt.Fprintln(out)
+
 	start := time.Now()
-	projection := newBalances()
-	projected := make(chan error, 1) // one value, when the projection has ended
+	followed := make(chan error, 1) // one value, when the read model has ended
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	go func() { projected <- projection.follow(ctx, client, stream, int64(*events)) }()
-	if err := write(ctx, client, stream, newBank(*seed, *events)); err != nil {
+	go func() { followed <- model.follow(ctx, client, p) }()
+	if err := write(ctx, client, p, written); err != nil {
 		cancel()
-		<-projected
+		<-followed
 		return err
 	}
 	wrote := time.Since(start)
-	if err := <-projected; err != nil {
+	if err := <-followed; err != nil {
 		return err
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return projection.report(out, *events, wrote, time.Since(start))
+	took := time.Since(start)
+	accounts, err := model.accounts()
+	if err != nil {
+		return err
+	}
+	if err := report(out, accounts, p.Events); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "wrote %d events in %v (%s), projected in %v (%s)\n", p.Events-written,
+		wrote.Round(time.Millisecond), rate(p.Events-written, wrote), took.Round(time.Millisecond), rate(p.Events-projected, took))
+	return err
 }
 
 func connect(ctx context.Context, target string) (*eventstore.Client, error) {
@@ -101,28 +165,43 @@ func connect(ctx context.Context, target string) (*eventstore.Client, error) {
 	return client, nil
 }
 
+// length returns how many events a stream has.
+func length(ctx context.Context, client *eventstore.Client, stream string) (int, error) {
+	last, err := client.ReadEvent(ctx, stream, eventstore.End)
+	if errors.Is(err, eventstore.ErrStreamNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return int(last.Event.Number) + 1, nil
+}
+
 // batchSize is how many events travel in one append.
 const batchSize = 500
 
-// write appends the bank's events in batches, each expecting exactly what the one before left.
-func write(ctx context.Context, client *eventstore.Client, stream string, b *bank) error {
-	expected := eventstore.NoStream
-	for {
+// write appends the events of the plan but for those that are written, in batches, each expecting exactly what the one before
+// left. A process that was killed may have left a batch on its way, which the server takes after this one has looked: an
+// event's id is made of its place, so that the server knows the batch again, and does not refuse it or take it twice.
+func write(ctx context.Context, client *eventstore.Client, p plan, written int) error {
+	b := newBank(p.Seed, p.Events)
+	for range written {
+		b.next()
+	}
+	for written < p.Events {
 		var batch []eventstore.EventData
 		for len(batch) < batchSize {
 			e, ok := b.next()
 			if !ok {
 				break
 			}
+			e.ID = uuid.NewSHA1(uuid.NameSpaceURL, fmt.Appendf(nil, "%s/%d", p.Stream, written+len(batch)))
 			batch = append(batch, e)
 		}
-		if len(batch) == 0 {
-			return nil
-		}
-		result, err := client.Append(ctx, stream, expected, batch)
-		if err != nil {
+		if _, err := client.Append(ctx, p.Stream, eventstore.ExpectedVersion(written-1), batch); err != nil {
 			return err
 		}
-		expected = result.Last
+		written += len(batch)
 	}
+	return nil
 }

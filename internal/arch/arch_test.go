@@ -46,6 +46,8 @@ var table = []row{
 	{pkg: "subscription", imports: []string{".", "messages"}},
 	// floor 4
 	{pkg: "listener", imports: []string{".", "subscription"}},
+	{pkg: "listener/boltstore", imports: []string{".", "listener"}},
+	{pkg: "listener/internal/storetest", imports: []string{".", "listener"}},
 	// side
 	{pkg: "server", imports: []string{"messages", "internal/memnet", "server/internal/..."}},
 	{pkg: "server/internal/...", imports: []string{"messages", "internal/memnet", "server/internal/..."}},
@@ -57,18 +59,23 @@ var table = []row{
 		".", "messages", "cluster", "conn", "subscription", "listener",
 		"server", "eventstoretest", "internal/memnet", "internal/faultnet",
 	}},
+	{pkg: "internal/chaos", imports: []string{
+		".", "messages", "cluster", "conn", "subscription", "listener",
+		"server", "eventstoretest", "internal/memnet", "internal/faultnet",
+	}},
 	{pkg: "internal/arch"},
 	// top
 	{pkg: "cmd/eventstore", imports: []string{"..."}},
 	{pkg: "examples/...", imports: []string{"..."}},
 	// nested modules
 	{pkg: "internal/tools/..."},
+	{pkg: "internal/interop", imports: []string{".", "messages"}},
 }
 
 // Tests may import these beside what their package imports.
 var (
 	lowTests  = []string{"server", "internal/memnet", "internal/faultnet", "internal/scripted"}
-	highTests = append([]string{"eventstoretest", "messages"}, lowTests...) // its frames have commands of messages
+	highTests = append([]string{"eventstoretest", "messages", "listener/internal/storetest"}, lowTests...) // its frames have commands of messages
 )
 
 // rootLinks is all that the root package may link outside the standard library and this module.

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/goeventstore/eventstore"
+)
+
+// With this variable set the test binary is the bank itself, until its standard input ends: the kill test starts it so.
+const bankVariable = "BANK_TEST_PROCESS"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(bankVariable) == "" {
+		goleak.VerifyTestMain(m)
+		return
+	}
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(3)
+	}()
+	main()
+	os.Exit(0)
+}
+
+func TestASecondStartFindsEverythingDone(t *testing.T) {
+	target, folder := outside(t), filepath.Join(t.TempDir(), "made", "when", "needed")
+	first := table(t, "-events", "2000", "-seed", "7", "-connect", target, "-db", folder)
+	require.Equal(t, table(t, "-events", "2000", "-seed", "7"), first, "as in memory")
+	var out bytes.Buffer
+	require.NoError(t, run(t.Context(), []string{"-connect", target, "-db", folder}, &out))
+	require.Contains(t, out.String(), "\ngoes on: of 2000 events 2000 are written, 2000 projected\n")
+	require.Contains(t, out.String(), "\nwrote 0 events")
+	require.Equal(t, first, cut(out.String()))
+
+	for _, other := range [][]string{{"-seed", "8"}, {"-events", "2001"}} {
+		err := run(t.Context(), append(other, "-connect", target, "-db", folder), &out)
+		require.EqualError(t, err, folder+" keeps a run with -seed 7 -events 2000: go on with these, or take another folder")
+	}
+}
+
+func TestAnInterruptedRunIsFinishedByTheNext(t *testing.T) {
+	target, folder := outside(t), t.TempDir()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	client, err := connect(ctx, target)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, client.Close()) }()
+	d, err := openDisk(folder)
+	require.NoError(t, err)
+	p, projected, err := d.begin(ctx, plan{Stream: "bank-interrupted", Seed: 7, Events: 2000}, nil)
+	require.NoError(t, err)
+	require.Zero(t, projected)
+	require.NoError(t, write(ctx, client, plan{Stream: p.Stream, Seed: 7, Events: 2000}, 0))
+
+	// Three batches are projected, and no more.
+	followed := make(chan error, 1)
+	go func() { followed <- d.follow(ctx, client, plan{Stream: p.Stream, Events: 1500}) }()
+	require.NoError(t, <-followed)
+	_, _, err = d.begin(ctx, p, nil)
+	require.NoError(t, err)
+	_, err = openDisk(folder)
+	require.EqualError(t, err, filepath.Join(folder, "bank.db")+" is open in another process")
+	require.NoError(t, d.Close())
+
+	var out bytes.Buffer
+	require.NoError(t, run(ctx, []string{"-connect", target, "-db", folder}, &out))
+	require.Contains(t, out.String(), "stream bank-interrupted\ngoes on: of 2000 events 2000 are written, 1500 projected\n")
+	require.Equal(t, table(t, "-events", "2000", "-seed", "7"), cut(out.String()))
+}
+
+// A process is killed with a batch on its way. The next one looks, finds that nothing is there, and then the batch arrives.
+func TestABatchThatArrivesLateIsNotWrittenTwice(t *testing.T) {
+	client, err := connect(t.Context(), outside(t))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, client.Close()) }()
+	p := plan{Stream: "bank-late", Seed: 1, Events: 1200}
+	for range 2 {
+		require.NoError(t, write(t.Context(), client, p, 0))
+		n, err := length(t.Context(), client, p.Stream)
+		require.NoError(t, err)
+		require.Equal(t, p.Events, n)
+	}
+	require.NoError(t, write(t.Context(), client, p, 500))
+	e, err := client.ReadEvent(t.Context(), p.Stream, eventstore.End)
+	require.NoError(t, err)
+	require.EqualValues(t, 1199, e.Event.Number)
+}
+
+func TestAFolderWithoutAServerOutsideIsRefused(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "folder")
+	err := run(t.Context(), []string{"-db", folder}, io.Discard)
+	require.ErrorContains(t, err, "-db needs -connect")
+	require.NoDirExists(t, folder)
+}
+
+// The bank is killed again and again, writer and read model at once, until it has finished: with the table of a run that
+// nobody has killed. KILLS says how often at most, SEED when.
+func TestAKilledRunEndsWithTheSameTable(t *testing.T) {
+	kills, seed := 10, uint64(time.Now().UnixNano()%1e6)
+	var err error
+	if s := os.Getenv("KILLS"); s != "" {
+		kills, err = strconv.Atoi(s)
+		require.NoError(t, err, "KILLS")
+	}
+	if s := os.Getenv("SEED"); s != "" {
+		seed, err = strconv.ParseUint(s, 10, 64)
+		require.NoError(t, err, "SEED")
+	}
+	defer func() {
+		if t.Failed() {
+			t.Logf("to repeat: SEED=%d KILLS=%d go test -run '^%s$' -count=10 ./examples/bank", seed, kills, t.Name())
+		}
+	}()
+	random := rand.New(rand.NewPCG(seed, 0))
+	events := strconv.Itoa(2000 * kills) // what is left is more than what a life of a few milliseconds does
+	args := []string{"-connect", outside(t), "-db", t.TempDir(), "-events", events, "-seed", fmt.Sprint(seed)}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute+2*time.Second*time.Duration(kills))
+	defer cancel()
+
+	var places []string
+	for range kills {
+		out, killed := live(t, ctx, random, args)
+		if !killed {
+			break
+		}
+		if _, place, ok := strings.Cut(out, "goes on: of "+events+" events "); ok {
+			place, _, _ = strings.Cut(place, "\n")
+			places = append(places, place)
+		}
+	}
+	require.NotEmpty(t, places, "no life that was killed went on with an earlier one's work")
+	out, _ := live(t, ctx, nil, args)
+	require.Equal(t, table(t, "-events", events, "-seed", fmt.Sprint(seed)), cut(out))
+	t.Logf("seed %d: %d lives went on and were killed:\n%s", seed, len(places), strings.Join(places, "\n"))
+}
+
+// live runs the bank as a process, and kills it a moment after it has begun if there are random numbers for that.
+func live(t *testing.T, ctx context.Context, random *rand.Rand, args []string) (out string, killed bool) { //nolint:revive // t comes first
+	t.Helper()
+	program, err := os.Executable()
+	require.NoError(t, err)
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Env = append(os.Environ(), bankVariable+"=1")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	// When it hangs it tells where, and is killed if it does not.
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGQUIT) }
+	cmd.WaitDelay = 5 * time.Second
+	stdout, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	_, err = cmd.StdinPipe() // its end, which comes with ours, ends the process
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	lines := bufio.NewScanner(stdout)
+	for begun := false; lines.Scan(); {
+		out += lines.Text() + "\n"
+		if random != nil && !begun {
+			begun = true
+			timer := time.AfterFunc(time.Duration(random.Int64N(int64(20*time.Millisecond))), func() { _ = cmd.Process.Kill() })
+			defer timer.Stop()
+		}
+	}
+	err = cmd.Wait()
+	require.NoError(t, ctx.Err(), "it hangs: %s", &stderr)
+	if random != nil && err != nil {
+		require.Equal(t, -1, cmd.ProcessState.ExitCode(), "%s", &stderr)
+		return out, true
+	}
+	require.NoError(t, err, "%s", &stderr)
+	return out, false
+}
