@@ -20,16 +20,19 @@ import (
 
 // A line is one line of a recording that means something to the player.
 type line struct {
-	n    int // of the line
+	n    int     // of the line
+	ms   float64 // from the start of the recording
 	kind lineKind
 	conn string
+	how  string // a connection ended
 
 	// Of a frame.
 	command messages.Command
 	flags   byte
 	id      messages.ID
 	auth    []string // login and password, or nil
-	body    []byte   // of bytes that are no frame: these
+	body    []byte   // of bytes: these
+	whole   bool     // of bytes: they are one frame, whose command and id are above
 	// made: a request that the recording does not show, so that its answer need not be there either.
 	made bool
 }
@@ -40,7 +43,7 @@ const (
 	connected    lineKind = iota
 	request               // a frame from the client
 	reply                 // a frame from the server
-	rawBytes              // from the client, and no frame
+	rawBytes              // from the client: no frame, an odd one, several
 	serverClosed          // the connection
 	clientClosed          // the connection
 	stuck                 // the connection is open, and in the middle of a frame
@@ -109,7 +112,8 @@ func parseJSONL(b []byte) ([]line, error) {
 
 func parseJSON(b []byte) (line, error) {
 	var in struct {
-		N                                     int
+		N, Rawlen                             int
+		Ms                                    float64
 		Conn, Dir, Name, Corr, Payload, Event string
 		How                                   string
 		PingAnswered                          *bool `json:"ping_answered"`
@@ -120,7 +124,7 @@ func parseJSON(b []byte) (line, error) {
 	if err := json.Unmarshal(b, &in); err != nil {
 		return line{}, err
 	}
-	l := line{n: in.N, conn: in.Conn, kind: remark}
+	l := line{n: in.N, ms: in.Ms, conn: in.Conn, how: in.How, kind: remark}
 	if in.Event != "" {
 		switch {
 		case in.Event == "connected":
@@ -154,6 +158,10 @@ func parseJSON(b []byte) (line, error) {
 		return line{}, err
 	}
 	if l.kind == rawBytes {
+		if len(l.body) != in.Rawlen {
+			return line{}, fmt.Errorf("%d bytes, and rawlen is %d", len(l.body), in.Rawlen)
+		}
+		l.wholeFrame()
 		return l, nil
 	}
 	id, err := hex.DecodeString(in.Corr)
@@ -167,6 +175,16 @@ func parseJSON(b []byte) (line, error) {
 		return line{}, fmt.Errorf("command %#x is called %s, and %s here", in.Cmd, in.Name, name)
 	}
 	return l, nil
+}
+
+// wholeFrame looks whether bytes are one frame.
+func (l *line) wholeFrame() {
+	if len(l.body) < 4 || int(binary.LittleEndian.Uint32(l.body)) != len(l.body)-4 {
+		return
+	}
+	if f, err := messages.ParseFrame(l.body[4:]); err == nil {
+		l.command, l.id, l.whole = f.Command, f.ID, true
+	}
 }
 
 // parseVectors reads whole frames in hex: "> " from the client, "< " from the server, "+ " a request of ours that the

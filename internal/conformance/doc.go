@@ -5,6 +5,7 @@
 // is what a real server 4.1.4 does, and 3.9.4 where nothing newer is claimed.
 //
 // Beside it, TestReplay plays the recordings of real servers in testdata/captures to the embedded server and compares
-// every answer field by field. The manifest there says what is played, what is left out until which step of the work, and
-// where the embedded server differs.
+// every answer field by field. The manifest there says what is played, and whether in virtual time, so that the answers,
+// heartbeats and closes must come when they did; what is left out until which step of the work; and where the embedded
+// server differs.
 package conformance

@@ -1,7 +1,6 @@
 package conformance_test
 
 import (
-	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -204,85 +203,10 @@ func TestWhatRecordingsTell(t *testing.T) {
 	require.Equal(t, []string{"line 14 is nothing that can be played, and not left out"}, p.problems)
 	require.Empty(t, p.found)
 
-	rec := &recording{outs: []leftOut{{14, 14, 5, "HTTP"}}}
+	rec := &recording{outs: []leftOut{{lineRange{14, 14}, 5, "HTTP"}}}
 	p = newPlayer(t, eventstoretest.Run(t, eventstoretest.ForceEmbedded()), rec, lines)
 	p.play()
 	require.Empty(t, p.problems)
-}
-
-// TestEntriesMustBeTrue: what is left out although it could be played, or listed although there is no difference, fails.
-func TestEntriesMustBeTrue(t *testing.T) {
-	problems := func(path string, change func(*recording)) []string {
-		rec, lines := recorded(t, path)
-		change(rec)
-		p := newPlayer(t, eventstoretest.Run(t, eventstoretest.ForceEmbedded()), rec, lines)
-		p.wait = time.Second
-		p.play()
-		return append(p.problems, rec.unlisted(nil)...)
-	}
-	out := func(from, to int) func(*recording) {
-		return func(r *recording) {
-			r.outs, r.diffs = append(r.outs, leftOut{from, to, 3, "no reason"}), nil
-		}
-	}
-	require.Equal(t, []string{
-		"frames 36-41, left out until step 3 (no reason): the server answers frame 37 (ReadEvent) now, with ReadEventCompleted: delete the entry",
-		"frames 36-41, left out until step 3 (no reason): the server answers frame 40 (ReadEvent) now, with ReadEventCompleted: delete the entry",
-	}, problems(basic, out(36, 41)))
-	require.Equal(t, []string{"frames 1-2, left out until step 3 (no reason): there is no request"}, problems(basic, out(1, 2)))
-	require.Equal(t, []string{"listed, and no difference any more: frame 14: message: recorded absent, ours \"\""},
-		problems("cluster-4.1.4/identify.jsonl", func(r *recording) {
-			r.diffs = append(r.diffs, expected{difference{14, "message", absent, `""`}, "no reason"})
-		}))
-}
-
-// TestEntryOfACommandWithoutAnAnswer: that the server takes it now shows in that nothing is refused.
-func TestEntryOfACommandWithoutAnAnswer(t *testing.T) {
-	lines, err := parseVectors([]byte("connection\n> 12000000c30000000000000000000000000000000004\n" +
-		"> 170000000300000102030405060708090a0b0c0d0e0f68656c6c6f\n< 170000000400000102030405060708090a0b0c0d0e0f68656c6c6f\n"))
-	require.NoError(t, err)
-	rec := &recording{outs: []leftOut{{2, 2, 5, "no reason"}}}
-	p := newPlayer(t, eventstoretest.Run(t, eventstoretest.ForceEmbedded()), rec, lines)
-	p.play()
-	require.Empty(t, p.found)
-	require.Equal(t, []string{
-		"frames 2-2, left out until step 5 (no reason): the server takes frame 2 (UnsubscribeFromStream) now, delete the entry",
-	}, p.problems)
-}
-
-// TestManifestIsComplete: a file without an entry, an entry without a file, and an entry that says nothing fail.
-func TestManifestIsComplete(t *testing.T) {
-	for name, c := range map[string]struct{ text, want string }{
-		"good":                {"# said\n\nfile\ta/b.jsonl\treplay\nout\ta/b.jsonl\t1-2\t3\twhy\ndiff\ta/b.jsonl\t1\tresult\tx\t*\twhy\n", ""},
-		"no entry":            {"# nothing\n", "a/b.jsonl is not in the manifest"},
-		"no file":             {"file\ta/b.jsonl\tparse\nfile\tc.jsonl\tparse\n", "c.jsonl is in the manifest, and there is no such file"},
-		"twice":               {"file\ta/b.jsonl\tparse\nfile\ta/b.jsonl\tparse\n", "manifest.tsv:2: a/b.jsonl is there twice"},
-		"no mode":             {"file\ta/b.jsonl\tplay\n", `manifest.tsv:1: "play" is no mode`},
-		"mode missing":        {"file\ta/b.jsonl\n", "manifest.tsv:1: file has 3 columns, not 2"},
-		"no reason":           {"file\ta/b.jsonl\treplay\nout\ta/b.jsonl\t1-2\t3\t\n", "manifest.tsv:2: an empty column"},
-		"no such kind":        {"fil\ta/b.jsonl\tparse\n", `manifest.tsv:1: "fil" is neither file nor out nor diff`},
-		"not replayed":        {"file\ta/b.jsonl\tparse\nout\ta/b.jsonl\t1-2\t3\twhy\n", "manifest.tsv:2: a/b.jsonl is not replayed"},
-		"out without a file":  {"out\ta/b.jsonl\t1-2\t3\twhy\n", "manifest.tsv:1: a/b.jsonl has no line of its own yet"},
-		"overlap":             {"file\ta/b.jsonl\treplay\nout\ta/b.jsonl\t1-5\t3\tw\nout\ta/b.jsonl\t2-3\t3\tw\n", "manifest.tsv:3: 2-3 overlaps another range"},
-		"backward":            {"file\ta/b.jsonl\treplay\nout\ta/b.jsonl\t5-2\t3\twhy\n", "manifest.tsv:2: 5-2: no such range"},
-		"no range":            {"file\ta/b.jsonl\treplay\nout\ta/b.jsonl\tall\t3\twhy\n", `manifest.tsv:2: "all", "3": not a range of lines and a step`},
-		"the same difference": {"file\ta/b.jsonl\treplay\ndiff\ta/b.jsonl\t1\tf\tx\ty\tw\ndiff\ta/b.jsonl\t1\tf\tx\ty\tw\n", "manifest.tsv:3: frame 1, f: there twice"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			require.NoError(t, os.Mkdir(filepath.Join(dir, "a"), 0o700))
-			for _, file := range []string{"a/b.jsonl", "a/README.md", "README.md"} {
-				require.NoError(t, os.WriteFile(filepath.Join(dir, file), nil, 0o600))
-			}
-			require.NoError(t, os.WriteFile(filepath.Join(dir, manifestName), []byte(c.text), 0o600))
-			_, err := readManifest(dir)
-			if c.want == "" {
-				require.NoError(t, err)
-			} else {
-				require.EqualError(t, err, c.want)
-			}
-		})
-	}
 }
 
 // TestLearned: what the server makes up is followed through texts, requests and answers.

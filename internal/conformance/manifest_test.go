@@ -1,9 +1,12 @@
 package conformance_test
 
 import (
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -13,6 +16,7 @@ import (
 const (
 	capturesDir  = "../../testdata/captures"
 	manifestName = "manifest.tsv"
+	readmeName   = "README.md"
 )
 
 // A mode is what is done with a recording.
@@ -20,6 +24,7 @@ type mode string
 
 const (
 	modeReplay  mode = "replay"  // its requests are sent to the embedded server, whose answers are compared
+	modeTimed   mode = "timed"   // as replay, in virtual time: when it was sent, and the answers must come when they did
 	modeParse   mode = "parse"   // every answer in it is decoded, and no more
 	modeCluster mode = "cluster" // as parse, until there is a cluster to play it to
 )
@@ -34,21 +39,45 @@ type recording struct {
 	path  string // below the folder of the manifest
 	mode  mode
 	outs  []leftOut
+	words []inWords
+	bytes []inBytes
 	diffs []expected
 }
 
+// lineRange is a range of lines.
+type lineRange struct{ from, to int }
+
+func (r lineRange) has(n int) bool { return r.from <= n && n <= r.to }
+
 // leftOut is a range of lines that the embedded server cannot play yet.
 type leftOut struct {
-	from, to int
-	step     int // of the work, that brings it
-	why      string
+	lineRange
+	step int // of the work, that brings it
+	why  string
 }
 
 func (o leftOut) String() string {
 	return fmt.Sprintf("frames %d-%d, left out until step %d (%s)", o.from, o.to, o.step, o.why)
 }
 
-func (o leftOut) has(n int) bool { return o.from <= n && n <= o.to }
+// inWords is a range of lines that can never be played, since the recording tells only in words what was sent.
+type inWords struct {
+	lineRange
+	why string
+}
+
+func (w inWords) String() string {
+	return fmt.Sprintf("frames %d-%d, told in words (%s)", w.from, w.to, w.why)
+}
+
+// inBytes is what the recording tells only in words: bytes that the client sent behind a line, on its connection, one at
+// a time.
+type inBytes struct {
+	n     int
+	every float64 // ms
+	bytes []byte
+	why   string
+}
 
 // expected is a difference that is there for a reason.
 type expected struct {
@@ -86,9 +115,9 @@ func (m *manifest) entry(columns []string) error {
 		path = columns[1]
 	}
 	i := slices.IndexFunc(m.files, func(r *recording) bool { return r.path == path })
-	switch want := map[string]int{"file": 3, "out": 5, "diff": 7}[kind]; {
+	switch want := map[string]int{"file": 3, "out": 5, "words": 4, "bytes": 6, "diff": 7}[kind]; {
 	case want == 0:
-		return fmt.Errorf("%q is neither file nor out nor diff", kind)
+		return fmt.Errorf("%q is neither file nor out nor words nor bytes nor diff", kind)
 	case len(columns) != want:
 		return fmt.Errorf("%s has %d columns, not %d", kind, want, len(columns))
 	case slices.Contains(columns, ""):
@@ -98,41 +127,78 @@ func (m *manifest) entry(columns []string) error {
 	case kind == "file":
 		r := &recording{path: path, mode: mode(columns[2])}
 		m.files = append(m.files, r)
-		if r.mode != modeReplay && r.mode != modeParse && r.mode != modeCluster {
+		if !slices.Contains([]mode{modeReplay, modeTimed, modeParse, modeCluster}, r.mode) {
 			return fmt.Errorf("%q is no mode", r.mode)
 		}
 		return nil
 	case i < 0:
 		return fmt.Errorf("%s has no line of its own yet", path)
-	case m.files[i].mode != modeReplay:
+	case m.files[i].mode != modeReplay && m.files[i].mode != modeTimed:
 		return fmt.Errorf("%s is not replayed", path)
-	case kind == "out":
-		return m.files[i].leaveOut(columns[2:])
+	}
+	r := m.files[i]
+	switch kind {
+	case "out":
+		return r.leaveOut(columns[2:])
+	case "words":
+		return r.tellInWords(columns[2:])
+	case "bytes":
+		return r.tellInBytes(columns[2:])
 	default:
-		return m.files[i].expect(columns[2:])
+		return r.expect(columns[2:])
 	}
 }
 
-func (r *recording) leaveOut(columns []string) error {
-	from, to, isRange := strings.Cut(columns[0], "-")
+// newRange reads a range that overlaps none that there is.
+func (r *recording) newRange(column string) (lineRange, error) {
+	from, to, isRange := strings.Cut(column, "-")
 	if !isRange {
 		to = from
 	}
-	out := leftOut{why: columns[2]}
-	var errs [3]error
-	out.from, errs[0] = strconv.Atoi(from)
-	out.to, errs[1] = strconv.Atoi(to)
-	out.step, errs[2] = strconv.Atoi(columns[1])
+	var in lineRange
+	var errs [2]error
+	in.from, errs[0] = strconv.Atoi(from)
+	in.to, errs[1] = strconv.Atoi(to)
+	overlaps := func(other lineRange) bool { return in.from <= other.to && other.from <= in.to }
 	switch {
-	case errs != [3]error{}:
-		return fmt.Errorf("%q, %q: not a range of lines and a step", columns[0], columns[1])
-	case out.from > out.to:
-		return fmt.Errorf("%s: no such range", columns[0])
-	case slices.ContainsFunc(r.outs, func(o leftOut) bool { return o.has(out.from) || o.has(out.to) || out.has(o.from) }):
-		return fmt.Errorf("%s overlaps another range", columns[0])
+	case errs != [2]error{}:
+		return in, fmt.Errorf("%q: not a range of lines", column)
+	case in.from > in.to:
+		return in, fmt.Errorf("%s: no such range", column)
+	case slices.ContainsFunc(r.outs, func(o leftOut) bool { return overlaps(o.lineRange) }),
+		slices.ContainsFunc(r.words, func(w inWords) bool { return overlaps(w.lineRange) }):
+		return in, fmt.Errorf("%s overlaps another range", column)
 	}
-	r.outs = append(r.outs, out)
+	return in, nil
+}
+
+func (r *recording) leaveOut(columns []string) error {
+	in, err := r.newRange(columns[0])
+	if err != nil {
+		return err
+	}
+	step, err := strconv.Atoi(columns[1])
+	if err != nil {
+		return fmt.Errorf("%q: not a step", columns[1])
+	}
+	r.outs = append(r.outs, leftOut{in, step, columns[2]})
 	return nil
+}
+
+func (r *recording) tellInWords(columns []string) error {
+	in, err := r.newRange(columns[0])
+	r.words = append(r.words, inWords{in, columns[1]})
+	return err
+}
+
+func (r *recording) tellInBytes(columns []string) error {
+	said := inBytes{why: columns[3]}
+	var errs [3]error
+	said.n, errs[0] = strconv.Atoi(columns[0])
+	said.every, errs[1] = strconv.ParseFloat(columns[1], 64)
+	said.bytes, errs[2] = hex.DecodeString(columns[2])
+	r.bytes = append(r.bytes, said)
+	return errors.Join(errs[:]...)
 }
 
 func (r *recording) expect(columns []string) error {
@@ -148,11 +214,11 @@ func (r *recording) expect(columns []string) error {
 	return nil
 }
 
-// complete checks that every file has an entry, and every entry a file.
+// complete checks that every file has an entry and is told of in the README.md beside it, and that every entry has a file.
 func (m *manifest) complete(dir string) error {
 	var files []string
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || d.Name() == manifestName || d.Name() == "README.md" {
+		if err != nil || d.IsDir() || d.Name() == manifestName || d.Name() == readmeName {
 			return err
 		}
 		rel, err := filepath.Rel(dir, path)
@@ -170,6 +236,15 @@ func (m *manifest) complete(dir string) error {
 	for _, r := range m.files {
 		if !slices.Contains(files, r.path) {
 			return fmt.Errorf("%s is in the manifest, and there is no such file", r.path)
+		}
+		folder, name := path.Split(r.path)
+		readme, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(folder), readmeName))
+		if err != nil {
+			return err
+		}
+		// A line of its table begins with the name.
+		if !strings.Contains(string(readme), "\n| "+name+" |") {
+			return fmt.Errorf("%s is not in the table of %s%s", name, folder, readmeName)
 		}
 	}
 	return nil

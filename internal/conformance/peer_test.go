@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/url"
 	"slices"
@@ -34,18 +33,22 @@ type dialer interface {
 
 var _ dialer = (*eventstoretest.Server)(nil)
 
-// peer is a client that is nothing but a socket. Its goroutine reads all that comes, and answers the server's heartbeats.
+// peer is a client that is nothing but a socket. Its goroutine reads all that comes, and answers the server's heartbeats,
+// which are not among the answers then.
 type peer struct {
 	t    testing.TB
 	conn net.Conn
+	mute bool          // the heartbeats are not answered, and come like all else
 	user *url.Userinfo // whose server it is
 	last uint64        // of the ids that it made
 	own  uint64        // the first half of them, so that those of two peers differ in a trace
 	eventIDs
 
 	mu      sync.Mutex
-	arrived []answer
+	arrived []arrival
+	count   int           // of all that arrived
 	end     error         // why reading ended
+	endedAt time.Time     // when it did
 	changed chan struct{} // closed, and replaced, by the goroutine when one of the three has changed
 	writing sync.Mutex    // of a frame: the goroutine answers heartbeats
 }
@@ -59,10 +62,22 @@ type answer struct {
 
 func (a answer) String() string { return fmt.Sprintf("%s %q", a.command, a.body) }
 
+// arrival is an answer, when it came and as which of its connection.
+type arrival struct {
+	answer
+	at  time.Time
+	nth int
+}
+
 var errNothing = errors.New("nothing came")
 
 // dialRaw connects past the proxy, without a word.
 func dialRaw(tb testing.TB, srv dialer) *peer {
+	tb.Helper()
+	return dial(tb, srv, false)
+}
+
+func dial(tb testing.TB, srv dialer, mute bool) *peer {
 	tb.Helper()
 	u, err := url.Parse(srv.DirectURL())
 	require.NoError(tb, err)
@@ -71,7 +86,9 @@ func dialRaw(tb testing.TB, srv dialer) *peer {
 	conn, err := srv.Dial(ctx, "tcp", u.Host)
 	require.NoError(tb, err)
 	ids := newEventIDs()
-	p := &peer{t: tb, conn: conn, user: u.User, own: binary.BigEndian.Uint64(ids[:]), eventIDs: ids, changed: make(chan struct{})}
+	p := &peer{
+		t: tb, conn: conn, mute: mute, user: u.User, own: binary.BigEndian.Uint64(ids[:]), eventIDs: ids, changed: make(chan struct{}),
+	}
 	var reading sync.WaitGroup
 	reading.Go(p.read)
 	tb.Cleanup(func() {
@@ -99,16 +116,17 @@ func (p *peer) read() {
 	reader := messages.NewReader(p.conn, 4096)
 	for {
 		f, err := reader.Next()
-		if err == nil && f.Command == messages.HeartbeatRequest {
+		if err == nil && f.Command == messages.HeartbeatRequest && !p.mute {
 			b, _ := messages.AppendFrame(nil, f.ID, nil, messages.Raw(messages.HeartbeatResponse, nil))
 			_ = p.tryWrite(b) // reading will tell what is wrong
 			continue
 		}
 		p.mu.Lock()
 		if err != nil {
-			p.end = err
+			p.end, p.endedAt = err, time.Now()
 		} else {
-			p.arrived = append(p.arrived, answer{f.Command, f.ID, append([]byte{}, f.Body...)})
+			p.count++
+			p.arrived = append(p.arrived, arrival{answer{f.Command, f.ID, append([]byte{}, f.Body...)}, time.Now(), p.count})
 		}
 		close(p.changed)
 		p.changed = make(chan struct{})
@@ -122,11 +140,16 @@ func (p *peer) read() {
 // take waits for a frame and takes it: the first that fits. It returns errNothing after a while without one, and why
 // reading ended when none can come any more.
 func (p *peer) take(wait time.Duration, fits func(answer) bool) (answer, error) {
+	a, err := p.takeArrival(wait, fits)
+	return a.answer, err
+}
+
+func (p *peer) takeArrival(wait time.Duration, fits func(answer) bool) (arrival, error) {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	for {
 		p.mu.Lock()
-		if i := slices.IndexFunc(p.arrived, fits); i >= 0 {
+		if i := slices.IndexFunc(p.arrived, func(a arrival) bool { return fits(a.answer) }); i >= 0 {
 			a := p.arrived[i]
 			p.arrived = slices.Delete(p.arrived, i, i+1)
 			p.mu.Unlock()
@@ -135,12 +158,12 @@ func (p *peer) take(wait time.Duration, fits func(answer) bool) (answer, error) 
 		changed, end := p.changed, p.end
 		p.mu.Unlock()
 		if end != nil {
-			return answer{}, end
+			return arrival{}, end
 		}
 		select {
 		case <-changed:
 		case <-timer.C:
-			return answer{}, errNothing
+			return arrival{}, errNothing
 		}
 	}
 }
@@ -236,6 +259,15 @@ func (p *peer) ended() []answer {
 	_, err := p.take(hang, func(answer) bool { return false })
 	require.NotErrorIs(p.t, err, errNothing, "the connection is still open")
 	require.Error(p.t, err)
+	var left []answer
+	for _, a := range p.rest() {
+		left = append(left, a.answer)
+	}
+	return left
+}
+
+// rest is what has arrived and was not taken.
+func (p *peer) rest() []arrival {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.arrived)
@@ -362,10 +394,4 @@ func (p *peer) forward(stream string, from int64, count int32) page {
 func (p *peer) backward(stream string, from int64, count int32) page {
 	p.t.Helper()
 	return p.page(true, stream, from, count)
-}
-
-// isEnd reports whether reading ended as it does when the peer closes: with the end of the stream or a reset.
-func isEnd(err error) bool {
-	var netErr net.Error
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &netErr) && !netErr.Timeout()
 }

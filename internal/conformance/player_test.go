@@ -2,11 +2,10 @@ package conformance_test
 
 import (
 	"errors"
-	"fmt"
+	"io"
+	"net"
 	"slices"
-	"strings"
 	"testing"
-	"time"
 
 	"github.com/goeventstore/eventstore/messages"
 )
@@ -15,19 +14,10 @@ import (
 // that what was sent without waiting then is sent so now. Of requests on two connections the first reaches the server first.
 // The order of the answers is that of each correlation id.
 //
-// What cannot be played yet is left out: the lines of the ranges in the manifest, and all answers to the requests among
-// them wherever they stand. For each such range the player asks the server, on a connection of its own, whether it is still so.
+// What cannot be played yet is left out; see playing.
 type player struct {
-	t     testing.TB
-	srv   dialer
-	wait  time.Duration // for an answer, before it counts as missing
-	rec   *recording
-	lines []line
-
-	known   *learned
+	*playing
 	peers   map[string]*peer
-	probe   *peer
-	out     map[exchange]bool // left out
 	beats   map[exchange]bool // the server's heartbeats, which the peer answers by itself
 	missing map[exchange]bool // an answer did not come: do not wait for the next
 	last    map[exchange]int  // the last frame that was played
@@ -36,25 +26,13 @@ type player struct {
 	sent    map[string]bool   // connections with requests that may not have reached the server
 	pending []*line           // answers that are due
 	ended   map[string]bool   // connections that are closed
-
-	found    []difference
-	problems []string
-	compared int // frames
 }
-
-// exchange is all that has one correlation id on one connection.
-type exchange struct {
-	conn string
-	id   messages.ID
-}
-
-func (l *line) exchange() exchange { return exchange{l.conn, l.id} }
 
 func newPlayer(tb testing.TB, srv dialer, rec *recording, lines []line) *player {
 	tb.Helper()
 	return &player{
-		t: tb, srv: srv, rec: rec, lines: lines, wait: 10 * time.Second, known: newLearned(), peers: map[string]*peer{},
-		out: map[exchange]bool{}, beats: map[exchange]bool{}, missing: map[exchange]bool{}, last: map[exchange]int{}, lastOf: map[string]int{},
+		playing: newPlaying(tb, srv, rec, lines), peers: map[string]*peer{},
+		beats: map[exchange]bool{}, missing: map[exchange]bool{}, last: map[exchange]int{}, lastOf: map[string]int{},
 		open: map[exchange]bool{}, sent: map[string]bool{}, ended: map[string]bool{},
 	}
 }
@@ -64,9 +42,8 @@ func (p *player) play() {
 	p.t.Helper()
 	for i := range p.lines {
 		l := &p.lines[i]
-		switch left := p.leftOut(l); {
-		case left != nil:
-			p.leave(l, left)
+		switch _, played := p.last[l.exchange()]; {
+		case p.skip(l, played):
 		case l.kind == connected:
 			p.settle()
 			p.peer(l.conn)
@@ -80,6 +57,9 @@ func (p *player) play() {
 			p.pending = append(p.pending, l)
 		case l.kind == rawBytes:
 			p.settle()
+			if l.whole {
+				p.last[l.exchange()] = l.n
+			}
 			p.write(l, l.body)
 		case l.kind == serverClosed:
 			p.settle()
@@ -101,13 +81,7 @@ func (p *player) play() {
 	for _, conn := range p.conns() {
 		p.finish(conn)
 	}
-	for _, left := range p.rec.outs {
-		p.covers(left)
-	}
-}
-
-func (p *player) problem(format string, args ...any) {
-	p.problems = append(p.problems, fmt.Sprintf(format, args...))
+	p.coverage()
 }
 
 // conns are the names of the connections, in the order of the recording.
@@ -191,7 +165,7 @@ func (p *player) settle() {
 		a, err := p.peer(l.conn).take(wait, withID(l.id))
 		if err != nil {
 			p.missing[x] = true
-			p.found = append(p.found, difference{l.n, "frame", l.command.String(), none})
+			p.differs(l.n, "frame", l.command.String(), none)
 			continue
 		}
 		p.last[x] = l.n
@@ -238,7 +212,7 @@ func (p *player) abandon(l *line) {
 	delete(p.sent, l.conn)
 	c := p.peer(l.conn)
 	if _, err := c.take(0, func(answer) bool { return false }); err != nil && !errors.Is(err, errNothing) {
-		p.found = append(p.found, difference{l.n, "connection", "open", "closed"})
+		p.differs(l.n, "connection", "open", "closed")
 	}
 	_ = c.conn.Close()
 	p.extra(l.conn)
@@ -256,13 +230,8 @@ func (p *player) extra(conn string) {
 		if n == 0 {
 			n = p.lastOf[conn]
 		}
-		p.found = append(p.found, difference{n, "frame", none, a.command.String()})
+		p.differs(n, "frame", none, a.command.String())
 	}
-}
-
-// unasked reports whether an exchange is one whose answers the recording need not have.
-func (p *player) unasked(x exchange) bool {
-	return slices.ContainsFunc(p.lines, func(l line) bool { return l.made && l.exchange() == x })
 }
 
 // serverCloses checks that the server ends a connection, and what it said before. Whether the last thing that a real server
@@ -273,73 +242,15 @@ func (p *player) serverCloses(l *line) {
 	delete(p.sent, l.conn)
 	c := p.peer(l.conn)
 	if _, err := c.take(p.wait, func(answer) bool { return false }); !isEnd(err) {
-		p.found = append(p.found, difference{l.n, "connection", "closed", "open"})
+		p.differs(l.n, "connection", "closed", "open")
 		_ = c.conn.Close()
 	}
 	_, _ = c.take(0, func(a answer) bool { return a.command == messages.BadRequest && a.id == messages.ID{} })
 	p.extra(l.conn)
 }
 
-func (p *player) leftOut(l *line) *leftOut {
-	for i := range p.rec.outs {
-		if p.rec.outs[i].has(l.n) {
-			return &p.rec.outs[i]
-		}
-	}
-	return nil
-}
-
-// leave leaves a line out, and asks the server, with the first request of each exchange, whether it has to be.
-func (p *player) leave(l *line, why *leftOut) {
-	p.t.Helper()
-	x := l.exchange()
-	if l.kind != request || p.out[x] {
-		return
-	}
-	if _, played := p.last[x]; played {
-		return
-	}
-	p.out[x] = true
-	if l.made {
-		return
-	}
-	if p.probe == nil {
-		p.probe = dialPeer(p.t, p.srv)
-	}
-	body, err := p.known.request(l)
-	if err != nil {
-		p.problem("%s: %v", l, err)
-		return
-	}
-	asked := *l
-	asked.id = p.probe.id()
-	// The pong comes behind the answer of a server that does not know the command.
-	pinged := p.probe.id()
-	p.probe.write(slices.Concat(asked.encode(body), p.probe.frame(pinged, ping(""))))
-	a, err := p.probe.take(p.wait, func(a answer) bool { return a.id == asked.id || a.id == pinged })
-	switch {
-	case err != nil:
-		p.problem("%s: no answer to %s: %v", why, l, err)
-	case a.id == pinged:
-		p.problem("%s: the server takes %s now, delete the entry", why, l)
-	case !unsupported(l.command, a):
-		p.problem("%s: the server answers %s now, with %s: delete the entry", why, l, a.command)
-	}
-}
-
-// unsupported reports whether the embedded server says that it does not serve the command.
-func unsupported(command messages.Command, a answer) bool {
-	text := string(a.body)
-	return a.command == messages.BadRequest &&
-		(strings.Contains(text, "not supported by this server yet") ||
-			text == fmt.Sprintf("Could not unwrap network package for command %d.\n", byte(command)))
-}
-
-// covers checks that a range leaves something out.
-func (p *player) covers(left leftOut) {
-	if !slices.ContainsFunc(p.lines, func(l line) bool {
-		return left.has(l.n) && (l.kind == beyond || l.kind == rawBytes || l.kind == request && p.out[l.exchange()])
-	}) {
-		p.problem("%s: there is no request", left)
-	}
+// isEnd reports whether reading ended as it does when the peer closes: with the end of the stream or a reset.
+func isEnd(err error) bool {
+	var netErr net.Error
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &netErr) && !netErr.Timeout()
 }

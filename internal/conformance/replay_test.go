@@ -3,6 +3,7 @@ package conformance_test
 import (
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
@@ -19,15 +20,25 @@ func TestReplay(t *testing.T) {
 			lines, err := readCapture(filepath.Join(capturesDir, filepath.FromSlash(rec.path)))
 			require.NoError(t, err)
 			answers := requireDecodes(t, lines)
-			if rec.mode != modeReplay {
+			var p *playing
+			switch rec.mode {
+			case modeReplay:
+				replay := newPlayer(t, eventstoretest.Run(t, eventstoretest.ForceEmbedded()), rec, lines)
+				replay.play()
+				p = replay.playing
+			case modeTimed:
+				synctest.Test(t, func(t *testing.T) {
+					timed := newTimedPlayer(t, eventstoretest.Run(t, eventstoretest.InMemory()), rec, lines)
+					timed.play()
+					p = timed.playing
+				})
+			default:
 				return
 			}
-			p := newPlayer(t, eventstoretest.Run(t, eventstoretest.ForceEmbedded()), rec, lines)
-			p.play()
 			for _, problem := range append(p.problems, rec.unlisted(p.found)...) {
 				t.Error(problem)
 			}
-			t.Logf("%d of %d recorded answers compared, %d ranges left out, %d differences listed", p.compared, answers, len(rec.outs), len(rec.diffs))
+			t.Logf("%d of %d recorded answers compared, %d ranges left out, %d differences listed", p.compared, answers, len(rec.outs)+len(rec.words), len(rec.diffs))
 			require.Positive(t, p.compared)
 		})
 	}

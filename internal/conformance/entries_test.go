@@ -1,0 +1,166 @@
+package conformance_test
+
+import (
+	"encoding/hex"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/goeventstore/eventstore/eventstoretest"
+)
+
+// TestEntriesMustBeTrue: what is left out although it could be played, or listed although there is no difference, fails.
+func TestEntriesMustBeTrue(t *testing.T) {
+	problems := func(path string, change func(*recording)) []string {
+		rec, lines := recorded(t, path)
+		change(rec)
+		p := newPlayer(t, eventstoretest.Run(t, eventstoretest.ForceEmbedded()), rec, lines)
+		p.wait = time.Second
+		p.play()
+		return append(p.problems, rec.unlisted(nil)...)
+	}
+	out := func(from, to int) func(*recording) {
+		return func(r *recording) {
+			r.outs, r.diffs = append(r.outs, leftOut{lineRange{from, to}, 3, "no reason"}), nil
+		}
+	}
+	require.Equal(t, []string{
+		"frames 36-41, left out until step 3 (no reason): the server answers frame 37 (ReadEvent) now, with ReadEventCompleted: delete the entry",
+		"frames 36-41, left out until step 3 (no reason): the server answers frame 40 (ReadEvent) now, with ReadEventCompleted: delete the entry",
+	}, problems(basic, out(36, 41)))
+	require.Equal(t, []string{"frames 1-2, left out until step 3 (no reason): there is no request"}, problems(basic, out(1, 2)))
+	require.Equal(t, []string{"listed, and no difference any more: frame 14: message: recorded absent, ours \"\""},
+		problems("cluster-4.1.4/identify.jsonl", func(r *recording) {
+			r.diffs = append(r.diffs, expected{difference{14, "message", absent, `""`}, "no reason"})
+		}))
+}
+
+// TestEntryOfACommandWithoutAnAnswer: that the server takes it now shows in that nothing is refused.
+func TestEntryOfACommandWithoutAnAnswer(t *testing.T) {
+	lines, err := parseVectors([]byte("connection\n> 12000000c30000000000000000000000000000000004\n" +
+		"> 170000000300000102030405060708090a0b0c0d0e0f68656c6c6f\n< 170000000400000102030405060708090a0b0c0d0e0f68656c6c6f\n"))
+	require.NoError(t, err)
+	rec := &recording{outs: []leftOut{{lineRange{2, 2}, 5, "no reason"}}}
+	p := newPlayer(t, eventstoretest.Run(t, eventstoretest.ForceEmbedded()), rec, lines)
+	p.play()
+	require.Empty(t, p.found)
+	require.Equal(t, []string{
+		"frames 2-2, left out until step 5 (no reason): the server takes frame 2 (UnsubscribeFromStream) now, delete the entry",
+	}, p.problems)
+}
+
+// TestManifestIsComplete: a file without an entry, an entry without a file, and an entry that says nothing fail.
+func TestManifestIsComplete(t *testing.T) {
+	for name, c := range map[string]struct{ text, want string }{
+		"good": {"# said\n\nfile\ta/b.jsonl\treplay\nout\ta/b.jsonl\t1-2\t3\twhy\ndiff\ta/b.jsonl\t1\tresult\tx\t*\twhy\n" +
+			"words\ta/b.jsonl\t3\twhy\nbytes\ta/b.jsonl\t4\t0.5\t00ff\twhy\n", ""},
+		"no entry":            {"# nothing\n", "a/b.jsonl is not in the manifest"},
+		"no file":             {"file\ta/b.jsonl\tparse\nfile\tc.jsonl\tparse\n", "c.jsonl is in the manifest, and there is no such file"},
+		"twice":               {"file\ta/b.jsonl\tparse\nfile\ta/b.jsonl\tparse\n", "manifest.tsv:2: a/b.jsonl is there twice"},
+		"no mode":             {"file\ta/b.jsonl\tplay\n", `manifest.tsv:1: "play" is no mode`},
+		"mode missing":        {"file\ta/b.jsonl\n", "manifest.tsv:1: file has 3 columns, not 2"},
+		"no reason":           {"file\ta/b.jsonl\treplay\nout\ta/b.jsonl\t1-2\t3\t\n", "manifest.tsv:2: an empty column"},
+		"no such kind":        {"fil\ta/b.jsonl\tparse\n", `manifest.tsv:1: "fil" is neither file nor out nor words nor bytes nor diff`},
+		"not replayed":        {"file\ta/b.jsonl\tparse\nout\ta/b.jsonl\t1-2\t3\twhy\n", "manifest.tsv:2: a/b.jsonl is not replayed"},
+		"out without a file":  {"out\ta/b.jsonl\t1-2\t3\twhy\n", "manifest.tsv:1: a/b.jsonl has no line of its own yet"},
+		"overlap":             {"file\ta/b.jsonl\treplay\nout\ta/b.jsonl\t1-5\t3\tw\nout\ta/b.jsonl\t2-3\t3\tw\n", "manifest.tsv:3: 2-3 overlaps another range"},
+		"backward":            {"file\ta/b.jsonl\treplay\nout\ta/b.jsonl\t5-2\t3\twhy\n", "manifest.tsv:2: 5-2: no such range"},
+		"no range":            {"file\ta/b.jsonl\treplay\nout\ta/b.jsonl\tall\t3\twhy\n", `manifest.tsv:2: "all": not a range of lines`},
+		"no step":             {"file\ta/b.jsonl\treplay\nout\ta/b.jsonl\t5\tx\twhy\n", `manifest.tsv:2: "x": not a step`},
+		"no range of words":   {"file\ta/b.jsonl\ttimed\nwords\ta/b.jsonl\tall\twhy\n", `manifest.tsv:2: "all": not a range of lines`},
+		"words overlap":       {"file\ta/b.jsonl\ttimed\nout\ta/b.jsonl\t2-3\t3\tw\nwords\ta/b.jsonl\t1-5\tw\n", "manifest.tsv:3: 1-5 overlaps another range"},
+		"bytes that are none": {"file\ta/b.jsonl\treplay\nbytes\ta/b.jsonl\t1\t5\t0\twhy\n", "manifest.tsv:2: encoding/hex: odd length hex string"},
+		"the same difference": {"file\ta/b.jsonl\treplay\ndiff\ta/b.jsonl\t1\tf\tx\ty\tw\ndiff\ta/b.jsonl\t1\tf\tx\ty\tw\n", "manifest.tsv:3: frame 1, f: there twice"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			require.NoError(t, os.Mkdir(filepath.Join(dir, "a"), 0o700))
+			for file, text := range map[string]string{"a/b.jsonl": "", "a/README.md": "|---|---|\n| b.jsonl | what |\n", "README.md": ""} {
+				require.NoError(t, os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600))
+			}
+			require.NoError(t, os.WriteFile(filepath.Join(dir, manifestName), []byte(c.text), 0o600))
+			_, err := readManifest(dir)
+			if c.want == "" {
+				require.NoError(t, err)
+			} else {
+				require.EqualError(t, err, c.want)
+			}
+		})
+	}
+}
+
+// TestReadmesTell: a recording that the README.md beside it does not have in its table fails.
+func TestReadmesTell(t *testing.T) {
+	for name, text := range map[string]string{"not a word": "", "another": "\n| ab.jsonl | what |\n", "by the way": "b.jsonl is there"} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			for file, text := range map[string]string{"b.jsonl": "", readmeName: text, manifestName: "file\tb.jsonl\tparse\n"} {
+				require.NoError(t, os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600))
+			}
+			_, err := readManifest(dir)
+			require.EqualError(t, err, "b.jsonl is not in the table of README.md")
+		})
+	}
+	m, err := readManifest(capturesDir)
+	require.NoError(t, err)
+	for path, want := range map[string]mode{
+		"cluster-4.1.4/bad-frames.jsonl": modeReplay, "cluster-4.1.4/heartbeat.jsonl": modeTimed, "eventstore-4.1.4/idle-and-bad.jsonl": modeTimed,
+	} {
+		i := slices.IndexFunc(m.files, func(r *recording) bool { return r.path == path })
+		require.NotEqual(t, -1, i, path)
+		require.Equal(t, want, m.files[i].mode, path)
+	}
+}
+
+// TestRawFramesCanBeLeftOut: bytes that are one frame are asked for like any request, and nothing is asked for the others.
+func TestRawFramesCanBeLeftOut(t *testing.T) {
+	lines, err := parseJSONL([]byte(`{"n": 1, "event": "connected", "conn": "a"}
+{"n": 2, "conn": "a", "dir": "c2s", "raw": "120000000300546981117bad09518ba015d6de3970f1", "rawlen": 22, "note": "a ping"}
+{"n": 3, "conn": "a", "dir": "s2c", "cmd": 4, "name": "Pong", "flags": 0, "corr": "546981117bad09518ba015d6de3970f1", "auth": null, "payload": ""}
+{"n": 4, "conn": "a", "dir": "c2s", "raw": "1200000003", "rawlen": 5, "note": "no frame"}
+{"n": 5, "conn": "a", "dir": "c2s", "raw": "12000000b600c766c804b33869c20e1ed1173cae8dc5", "rawlen": 22, "note": "ReadAllEventsForward, empty payload"}
+`))
+	require.NoError(t, err)
+	rec := &recording{outs: []leftOut{{lineRange{2, 2}, 3, "a"}, {lineRange{4, 5}, 3, "b"}}}
+	p := newPlayer(t, eventstoretest.Run(t, eventstoretest.ForceEmbedded()), rec, lines)
+	p.play()
+	require.Empty(t, p.found)
+	require.Equal(t, []string{"frames 2-2, left out until step 3 (a): the server answers frame 2 (Ping) now, with Pong: delete the entry"}, p.problems)
+
+	_, err = parseJSONL([]byte(`{"n": 1, "conn": "a", "dir": "c2s", "raw": "1200", "rawlen": 22, "note": "not all of it"}`))
+	require.EqualError(t, err, "line 1: 2 bytes, and rawlen is 22")
+}
+
+// TestToldInWords: what is told in words is left out or sent in bytes, and an entry that does neither fails.
+func TestToldInWords(t *testing.T) {
+	lines, err := parseJSONL([]byte(`{"n": 1, "ms": 0, "event": "connected", "conn": "a"}
+{"n": 2, "ms": 1, "event": "step", "what": "a ping, byte by byte"}
+{"n": 3, "ms": 90, "conn": "a", "dir": "s2c", "cmd": 4, "name": "Pong", "flags": 0, "corr": "546981117bad09518ba015d6de3970f1", "auth": null, "payload": ""}
+{"n": 4, "ms": 91, "event": "write of one event with 1 MiB of data"}
+{"n": 5, "ms": 92, "event": "connection ended", "conn": "a", "how": "client closed", "rest": ""}
+`))
+	require.NoError(t, err)
+	play := func(rec *recording) *player {
+		p := newPlayer(t, eventstoretest.Run(t, eventstoretest.ForceEmbedded()), rec, lines)
+		p.wait = 100 * time.Millisecond
+		p.play()
+		return p
+	}
+	b, err := hex.DecodeString("120000000300546981117bad09518ba015d6de3970f1")
+	require.NoError(t, err)
+	p := play(&recording{words: []inWords{{lineRange{4, 4}, "w"}}, bytes: []inBytes{{1, 1, b, "w"}}})
+	require.Empty(t, p.problems)
+	require.Empty(t, p.found)
+	require.Equal(t, 1, p.compared)
+
+	p = play(&recording{words: []inWords{{lineRange{2, 2}, "w"}}, bytes: []inBytes{{2, 1, b, "w"}}})
+	require.Equal(t, []string{
+		"bytes behind line 2: it has no connection", "line 4 is nothing that can be played, and not left out",
+		"frames 2-2, told in words (w): there is nothing to leave out",
+	}, p.problems)
+	require.Equal(t, []difference{{3, "frame", "Pong", none}}, p.found)
+}
