@@ -28,7 +28,7 @@ func (f *fields) next() bool {
 		if !f.tag() {
 			return false
 		}
-		n := 0
+		var n int
 		switch f.typ {
 		case protowire.VarintType:
 			f.u, n = shortVarint(f.rest)
