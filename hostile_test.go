@@ -93,3 +93,28 @@ func ours(t *testing.T, err error) {
 		t.Errorf("%v is no OpError", err)
 	}
 }
+
+// A server that always has one more empty page: the loop goes on, as such pages are legal, and ends with its context.
+func TestEndlessPagesEndWithTheContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	pages := 0
+	play(t, func(p *scripted.Peer) {
+		alive(p, func(f messages.Frame) bool {
+			var read messages.StreamRead
+			require.NoError(t, read.Decode(f.Body, nil))
+			if pages++; pages == 5000 {
+				cancel()
+				return true
+			}
+			page := messages.StreamPage{Next: read.From + 1, Last: read.From + 1000}
+			p.SendRequest(f.ID, messages.Raw(messages.ReadStreamEventsForwardCompleted, page.AppendTo(nil)))
+			return true
+		})
+	}, func(t *testing.T, c *eventstore.Client) {
+		for e, err := range c.ReadStream(ctx, "s", eventstore.Start) {
+			require.ErrorIs(t, err, context.Canceled, "%v", e)
+		}
+		require.Equal(t, 5000, pages)
+	})
+}
