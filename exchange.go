@@ -283,6 +283,9 @@ func (x *Exchange) Err() error {
 // Addr is the address of the server.
 func (x *Exchange) Addr() string { return x.conn.Addr() }
 
+// Numbers32 reports a server older than 3.9.4: its numbers are 32-bit, and messages.DeletedNumber32 is that of a tombstone.
+func (x *Exchange) Numbers32() bool { return x.conn.Numbers32() }
+
 // Close ends the exchange and has the server stop sending. It does not wait for the server.
 func (x *Exchange) Close() error {
 	x.end(ErrClosed, true)

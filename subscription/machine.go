@@ -75,10 +75,11 @@ func confirmation(ctx context.Context, x *eventstore.Exchange) (int64, error) {
 		if err := r.Unmarshal(&m); err != nil {
 			return 0, fmt.Errorf("%w: %w", eventstore.ErrProtocol, err)
 		}
-		if m.GetLastEventNumber() == messages.DeletedNumber {
+		last := m.GetLastEventNumber()
+		if last == messages.DeletedNumber || last == messages.DeletedNumber32 && x.Numbers32() {
 			return 0, eventstore.ErrStreamDeleted
 		}
-		return m.GetLastEventNumber(), nil
+		return last, nil
 	case messages.SubscriptionDropped:
 		return 0, dropped(r)
 	}
