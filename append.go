@@ -39,6 +39,10 @@ func (c *Client) Append(ctx context.Context, stream string, expected ExpectedVer
 	if err := k.prepareAppend(stream, expected, events); err != nil {
 		return WriteResult{}, &OpError{Op: "append", Stream: stream, Err: err}
 	}
+	if err := c.enter(ctx, false); err != nil {
+		return WriteResult{}, &OpError{Op: "append", Stream: stream, Err: err}
+	}
+	defer c.leave(false)
 	if err := c.do(ctx, k); err != nil {
 		return WriteResult{}, k.fail("append", stream, err)
 	}

@@ -95,18 +95,30 @@ func (k *call) recycle() {
 	k.c.calls.Put(k)
 }
 
+// enter takes a place among the calls in flight, for an operation with all that belongs to it: what it looks up on its way
+// (within) needs no place of its own, and goes on while the client drains. leave gives the place back.
+func (c *Client) enter(ctx context.Context, within bool) error {
+	switch {
+	case ctx.Err() != nil:
+		return contextError(ctx, nil)
+	case within:
+		return nil
+	case c.draining.Load():
+		return ErrClosed
+	case c.limit.acquire(ctx) != nil:
+		return contextError(ctx, nil)
+	}
+	return nil
+}
+
+func (c *Client) leave(within bool) {
+	if !within {
+		c.limit.release()
+	}
+}
+
 // do sends k and waits until it is settled or ctx ends.
 func (c *Client) do(ctx context.Context, k *call) error {
-	if err := ctx.Err(); err != nil {
-		return contextError(ctx, nil)
-	}
-	if c.draining.Load() {
-		return ErrClosed
-	}
-	if err := c.limit.acquire(ctx); err != nil {
-		return contextError(ctx, nil)
-	}
-	defer c.limit.release()
 	k.sequence = c.sequence.Add(1)
 	c.submit(k)
 	select {
@@ -336,6 +348,10 @@ func (k *call) fail(op, stream string, err error) *OpError {
 
 // exec makes a call of any request but an append. The reply's body is the caller's.
 func (c *Client) exec(ctx context.Context, op string, r messages.Request, o callOptions) (messages.Reply, error) {
+	if err := c.enter(ctx, o.within); err != nil {
+		return messages.Reply{}, &OpError{Op: op, Err: err}
+	}
+	defer c.leave(o.within)
 	k := c.begin(r, o.credentials)
 	defer k.recycle()
 	if err := c.do(ctx, k); err != nil {

@@ -39,6 +39,10 @@ func (c *Client) delete(ctx context.Context, op, stream string, expected Expecte
 	if err != nil {
 		return WriteResult{}, &OpError{Op: op, Stream: stream, Err: err}
 	}
+	if err := c.enter(ctx, false); err != nil {
+		return WriteResult{}, &OpError{Op: op, Stream: stream, Err: err}
+	}
+	defer c.leave(false)
 	request := messages.Of(messages.DeleteStream, &pb.DeleteStream{
 		EventStreamId:   &stream,
 		ExpectedVersion: proto.Int64(int64(expected)),
@@ -89,7 +93,7 @@ func (c *Client) deleteOnce(ctx context.Context, op, stream string, expected Exp
 
 // isGone reports whether the stream reads as a delete of this kind leaves it.
 func (c *Client) isGone(ctx context.Context, stream string, hard bool, opts []CallOption) (bool, error) {
-	_, err := c.ReadEvent(ctx, stream, End, ReadOptions(opts)...)
+	_, err := c.ReadEvent(ctx, stream, End, lookUp(opts)...)
 	switch {
 	case errors.Is(err, ErrStreamDeleted):
 		return true, nil

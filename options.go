@@ -146,6 +146,7 @@ type ReadOption interface{ applyRead(*readOptions) }
 type callOptions struct {
 	credentials []byte
 	anyNode     bool
+	within      bool // the call belongs to an operation that has a place in flight
 	err         error
 }
 
@@ -213,6 +214,12 @@ func PageSize(n int) ReadOption {
 
 // RawLinks delivers links as they are. Default: they are resolved to their targets.
 func RawLinks() ReadOption { return readOption(func(o *readOptions) { o.rawLinks = true }) }
+
+// lookUp is for the reads that an operation makes on its way, with the options that it was called with.
+func lookUp(opts []CallOption, more ...ReadOption) []ReadOption {
+	within := readOption(func(o *readOptions) { o.within = true })
+	return append(append(ReadOptions(opts), within), more...)
+}
 
 // ReadOptions makes read options of call options, for packages that pass a caller's on.
 func ReadOptions(opts []CallOption) []ReadOption {

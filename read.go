@@ -131,6 +131,10 @@ func (c *Client) readPage(ctx context.Context, stream string, from int64, count 
 		from = min(from, math.MaxInt64-1)
 		count = int32(min(int64(count), math.MaxInt64-from))
 	}
+	if err := c.enter(ctx, o.within); err != nil {
+		return Slice{}, &OpError{Op: "read", Stream: stream, Err: err}
+	}
+	defer c.leave(o.within)
 	k := c.begin(&messages.StreamRead{
 		Stream: stream, From: from, Count: count, ResolveLinks: !o.rawLinks, RequireLeader: !o.anyNode, Backward: o.backward,
 	}, o.credentials)
@@ -201,6 +205,10 @@ func (c *Client) ReadEvent(ctx context.Context, stream string, at From, opts ...
 	if err != nil {
 		return ResolvedEvent{}, &OpError{Op: "read event", Stream: stream, Err: err}
 	}
+	if err := c.enter(ctx, o.within); err != nil {
+		return ResolvedEvent{}, &OpError{Op: "read event", Stream: stream, Err: err}
+	}
+	defer c.leave(o.within)
 	k := c.begin(&messages.EventRead{Stream: stream, Number: number, ResolveLinks: !o.rawLinks, RequireLeader: !o.anyNode}, o.credentials)
 	defer k.recycle()
 	if err := c.do(ctx, k); err != nil {

@@ -53,7 +53,7 @@ func (c *Client) readBack(ctx context.Context, refused *OpError, expected Expect
 // startsWith reports whether the stream from this number on begins with the events. It is undecided when events are missing
 // there that may have been stored and truncated since, or may still be.
 func (c *Client) startsWith(ctx context.Context, stream string, from int64, events []messages.NewEvent, opts []CallOption) (first int64, stored bool, err error) {
-	read := append(ReadOptions(opts), RawLinks(), Limit(int64(len(events))))
+	read := lookUp(opts, RawLinks(), Limit(int64(len(events))))
 	n := 0
 	for e, err := range c.ReadStream(ctx, stream, At(from), read...) {
 		if err != nil {
@@ -79,7 +79,7 @@ func (c *Client) startsWith(ctx context.Context, stream string, from int64, even
 
 // lookBack looks for the events, one behind the other, among the last ones of the stream. Not to find them decides nothing.
 func (c *Client) lookBack(ctx context.Context, stream string, events []messages.NewEvent, opts []CallOption) (first int64, stored bool, err error) {
-	read := append(ReadOptions(opts), RawLinks(), Backward(), Limit(readBackLimit))
+	read := lookUp(opts, RawLinks(), Backward(), Limit(readBackLimit))
 	next := len(events) - 1 // to be found
 	for e, err := range c.ReadStream(ctx, stream, End, read...) {
 		if err != nil {

@@ -1,7 +1,9 @@
 package eventstore_test
 
 import (
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
@@ -114,4 +116,33 @@ func TestAResentAppendWithAWrongVersionIsReadBack(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Shutdown is called while an append is read back, and with a single place in flight: the look-up belongs to the append, needs no
+// place of its own, and is let finish.
+func TestShutdownLetsAReadBackFinish(t *testing.T) {
+	own := []uuid.UUID{uuid.New()}
+	play(t, func(p *scripted.Peer) {
+		alive(p, func(f messages.Frame) bool {
+			if f.Command != messages.WriteEvents {
+				time.Sleep(time.Second)
+				holding(p, f, 0, own)
+				return true
+			}
+			if p.Number == 1 {
+				return false // cut
+			}
+			p.SendRequest(f.ID, &messages.AppendCompleted{Result: messages.WrongExpectedVersion})
+			return true
+		})
+	}, func(t *testing.T, c *eventstore.Client) {
+		var group sync.WaitGroup
+		group.Go(func() {
+			_, err := c.Append(t.Context(), "s", eventstore.NoStream, []eventstore.EventData{{ID: own[0], Type: "t"}})
+			require.NoError(t, err)
+		})
+		time.Sleep(500 * time.Millisecond)
+		require.NoError(t, c.Shutdown(t.Context()))
+		group.Wait()
+	}, eventstore.WithMaxInFlight(1))
 }
