@@ -2,6 +2,7 @@ package eventstore
 
 import (
 	"net"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -46,6 +47,8 @@ func ParseTarget(s string) (Target, error) {
 	switch {
 	case u.Hostname() == "":
 		return Target{}, argument("target %s: the host is missing", u.Redacted())
+	case strings.Contains(u.Hostname(), ":") && !isAddress(u.Hostname()):
+		return Target{}, argument("target %s: %q is no host; an IPv6 address stands in brackets", u.Redacted(), u.Hostname())
 	case strings.Trim(u.Path, "/") != "" || u.Fragment != "":
 		return Target{}, argument("target %s: a path has no meaning here", u.Redacted())
 	case u.RawQuery != "":
@@ -57,6 +60,11 @@ func ParseTarget(s string) (Target, error) {
 		t.password, _ = u.User.Password()
 	}
 	return t, nil
+}
+
+func isAddress(host string) bool {
+	_, err := netip.ParseAddr(host)
+	return err == nil
 }
 
 // String returns the target without its password.

@@ -19,6 +19,7 @@ func TestParseTarget(t *testing.T) {
 		"tcp://127.0.0.1:1113":            "tcp://127.0.0.1:1113",
 		"tcp://node":                      "tcp://node:1113",
 		"tcp://[::1]:1200":                "tcp://[::1]:1200",
+		"tcp://[fe80::1%25en0]":           "tcp://[fe80::1%25en0]:1113",
 		"tcp://admin:s3cret@node:1/":      "tcp://admin:xxxxx@node:1",
 		"tls://admin:p%40ss@node.example": "tls://admin:xxxxx@node.example:1113",
 	} {
@@ -36,6 +37,7 @@ func TestABadTargetIsRefusedInWords(t *testing.T) {
 		"http://node:2113":            "this client speaks the TCP protocol, want tcp://node:1113",
 		"ftp://node":                  `unknown scheme "ftp"`,
 		"tcp://:1113":                 "the host is missing",
+		"tcp://::":                    "an IPv6 address stands in brackets",
 		"tcp://node:0":                `port "0"`,
 		"tcp://node:99999":            `port "99999"`,
 		"tcp://node/path":             "a path has no meaning",
