@@ -264,7 +264,7 @@ func TestLargeEvents(t *testing.T) {
 	require.True(t, bytes.Equal(mebi[:1000], e.Event.Metadata))
 
 	if testing.Short() {
-		t.Skip("16 MiB")
+		t.Skip("NOT RUN WITH -short: it writes the largest event there may be, 16 MiB")
 	}
 	p := dialPeer(t, srv)
 	data := bytes.Repeat([]byte{'x'}, maxEvent)
