@@ -144,7 +144,7 @@ func (c *Client) readPage(ctx context.Context, stream string, from int64, count 
 	}
 	slice, err := decodePage(stream, k.reply.Body, int(count))
 	if err != nil {
-		return Slice{}, k.fail("read", stream, err)
+		return slice, k.fail("read", stream, err)
 	}
 	return slice, nil
 }
@@ -158,7 +158,7 @@ func decodePage(stream string, body []byte, atMost int) (Slice, error) {
 	switch page.Result {
 	case messages.ReadStreamSuccess:
 	case messages.ReadStreamNoStream:
-		return Slice{}, ErrStreamNotFound
+		return Slice{Stream: stream, Next: -1, Last: page.Last, EndOfStream: true}, ErrStreamNotFound
 	case messages.ReadStreamStreamDeleted:
 		return Slice{}, ErrStreamDeleted
 	case messages.ReadStreamAccessDenied:

@@ -55,11 +55,8 @@ func (s *Subscription) subscribe(ctx context.Context) error {
 		s.tell(Resubscribed, nil)
 	}
 	s.again = true
-	if s.next <= s.confirmed || s.confirmed < 0 && s.next == 0 {
-		s.state = reading
-		return nil
-	}
-	s.follow()
+	// Read in any case, up to the end: what was committed while the server confirmed is neither confirmed nor pushed.
+	s.state, s.doubted = reading, false
 	return nil
 }
 
@@ -142,6 +139,18 @@ func (s *Subscription) read(ctx context.Context) error {
 	slice, err := s.client.ReadSlice(ctx, s.cfg.Stream, eventstore.At(s.next), s.cfg.PageSize, opts...)
 	switch {
 	case errors.Is(err, eventstore.ErrStreamNotFound):
+		if slice.Last >= s.next && !s.doubted {
+			// The event that undeletes a stream is committed a moment before what makes it readable: look once more.
+			s.doubted = true
+			timer := time.NewTimer(500 * time.Millisecond)
+			defer timer.Stop()
+			select {
+			case <-timer.C:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
 		s.missing()
 		return nil
 	case errors.Is(err, eventstore.ErrStreamDeleted) && s.confirmed < s.next:
@@ -156,7 +165,7 @@ func (s *Subscription) read(ctx context.Context) error {
 	s.stats.Buffered = len(s.page)
 	s.mu.Unlock()
 	switch {
-	case slice.Next > s.confirmed:
+	case slice.Next > s.confirmed && slice.EndOfStream:
 		s.follow()
 	case slice.Next > s.next && len(slice.Events) == 0:
 		s.skipTo(slice.Next) // truncated, or expired

@@ -26,6 +26,8 @@ func TestHardDeletesOfAnOlderServer(t *testing.T) {
 			p.SendRequest(id, messages.Of(messages.SubscriptionConfirmation, &pb.SubscriptionConfirmation{
 				LastCommitPosition: proto.Int64(1), LastEventNumber: proto.Int64(4),
 			}))
+			nothing := messages.StreamPage{Next: 5, Last: 4, EndOfStream: true}
+			p.SendRequest(p.Want(messages.ReadStreamEventsForward).ID, messages.Raw(messages.ReadStreamEventsForwardCompleted, nothing.AppendTo(nil)))
 			tombstone := messages.EventRecord{Stream: "s", Number: messages.DeletedNumber32, Type: "$streamDeleted"}
 			p.SendRequest(id, messages.Raw(messages.StreamEventAppeared, messages.AppendAppeared(nil, tombstone.AppendTo(nil), nil, 2, 2)))
 		},

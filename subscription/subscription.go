@@ -111,6 +111,7 @@ type Subscription struct {
 	waited    int  // pushed events that had come before the pages were read: behind them it is live
 	live      bool // CaughtUp was told, FellBehind not yet
 	absent    bool // NoStream or SoftDeleted was told
+	doubted   bool // a stream that has events was read as not found, once
 	again     bool // not the first subscribing
 	waits     backoff.BackOff
 	names     messages.Names

@@ -57,6 +57,7 @@ func TestUndelete(t *testing.T) {
 			result, err := client.Append(ctx, stream, expected, numbered(3, 2))
 			require.NoError(t, err)
 			require.Equal(t, []eventstore.ExpectedVersion{3, 4}, []eventstore.ExpectedVersion{result.First, result.Last})
+			p.undeleted(stream)
 			want := 3 // the old ones do not come back
 			for e, err := range client.ReadStream(ctx, stream, eventstore.Start) {
 				require.NoError(t, err)
@@ -74,6 +75,7 @@ func TestUndelete(t *testing.T) {
 			result, err = client.Append(ctx, stream, eventstore.NoStream, numbered(5, 1))
 			require.NoError(t, err)
 			require.EqualValues(t, 5, result.Last)
+			p.undeleted(stream)
 			require.Equal(t, page{result: messages.ReadStreamSuccess, numbers: []int64{5}, next: 6, last: 5, end: true}, p.forward(stream, 5, 10))
 		})
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
@@ -123,4 +124,11 @@ func failed(t *testing.T, m *pb.WriteEventsCompleted, text string, current int64
 	if m.CurrentVersion != nil { // 4.0 and later
 		require.Equal(t, current, m.GetCurrentVersion())
 	}
+}
+
+// undeleted waits until a stream that was written to after a soft delete can be read: a real server commits the write
+// first and the metadata that brings the stream back behind it.
+func (p *peer) undeleted(stream string) {
+	p.t.Helper()
+	require.Eventually(p.t, func() bool { return p.forward(stream, 0, 1).result == messages.ReadStreamSuccess }, hang, time.Millisecond)
 }
