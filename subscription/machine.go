@@ -142,14 +142,7 @@ func (s *Subscription) read(ctx context.Context) error {
 		if slice.Last >= s.next && !s.doubted {
 			// The event that undeletes a stream is committed a moment before what makes it readable: look once more.
 			s.doubted = true
-			timer := time.NewTimer(500 * time.Millisecond)
-			defer timer.Stop()
-			select {
-			case <-timer.C:
-				return nil
-			case <-ctx.Done():
-				return ctx.Err()
-			}
+			return sleep(ctx, 500*time.Millisecond)
 		}
 		s.missing()
 		return nil
@@ -324,8 +317,10 @@ func (s *Subscription) tell(kind Kind, err error) {
 	}
 }
 
-func (s *Subscription) pause(ctx context.Context) error {
-	timer := time.NewTimer(s.waits.NextBackOff())
+func (s *Subscription) pause(ctx context.Context) error { return sleep(ctx, s.waits.NextBackOff()) }
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:

@@ -8,9 +8,8 @@
 //	pushed       takes the pushed events, skipping what the pages had; live once those that waited are taken
 //	ended        for ever: Close, a hard delete, access denied, or a limit of attempts that is spent
 //
-//	subscribing -> reading    confirmed, and there is something to read before the pushed events
-//	subscribing -> pushed     confirmed, and there is not
-//	reading     -> pushed     the pages reached the confirmed number, or there is no stream
+//	subscribing -> reading    confirmed
+//	reading     -> pushed     the pages reached the confirmed number and the end of the stream, or there is no stream
 //	pushed      -> subscribing  the window overflowed, the server dropped it, or the connection was lost
 //	any         -> ended
 //
