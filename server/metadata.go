@@ -3,8 +3,11 @@ package server
 import (
 	"bytes"
 	"encoding/json"
+	"math"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/goeventstore/eventstore/messages"
 	"github.com/goeventstore/eventstore/server/internal/store"
@@ -21,10 +24,140 @@ const (
 // softDeleteMetadata replaces the metadata of a stream that is soft-deleted (4.11).
 const softDeleteMetadata = `{"$tb":9223372036854775807}`
 
+// metadata is what a stream's metadata say, as far as a server looks at them (5.3). It never changes.
+type metadata struct {
+	maxCount       int64         // how many events from the last one on are readable, 0 for all
+	maxAge         time.Duration // how long an event is readable, 0 for ever
+	truncateBefore int64         // events with lower numbers are hidden
+	acl            accessList
+}
+
+// accessList is who has each right. A nil list says nothing about it; an empty one leaves it to the administrators.
+type accessList struct {
+	read, write, remove, metaRead, metaWrite []string
+}
+
+var noMetadata = new(metadata)
+
+// parseMetadata reads a metadata event. One that is not JSON, or no object, or has a single value of a wrong kind, counts
+// as empty (5.3). Text behind the object is tolerated.
+func parseMetadata(e *messages.EventRecord) *metadata {
+	if e.ContentType != 1 {
+		return noMetadata
+	}
+	keys, ok := objectOf(e.Data)
+	if !ok {
+		return noMetadata
+	}
+	var m metadata
+	var seconds, cache int64
+	var temporary bool
+	ok = wholeNumber(keys["$maxCount"], &m.maxCount) && wholeNumber(keys["$maxAge"], &seconds) &&
+		wholeNumber(keys[keyTruncateBefore], &m.truncateBefore) && wholeNumber(keys["$cacheControl"], &cache) &&
+		parseAs(keys["$tmp"], &temporary) && m.acl.parse(keys["$acl"])
+	if !ok {
+		return noMetadata
+	}
+	m.maxCount, m.truncateBefore = max(m.maxCount, 0), max(m.truncateBefore, 0)
+	m.maxAge = time.Duration(max(min(seconds, maxAgeSeconds), 0)) * time.Second
+	return &m
+}
+
+// maxAgeSeconds is longer than anything can be stored.
+const maxAgeSeconds = int64(math.MaxInt64 / time.Second)
+
+// parse reads the value of $acl; a key that is not there says nothing.
+func (a *accessList) parse(raw json.RawMessage) bool {
+	if raw == nil {
+		return true
+	}
+	keys, ok := objectOf(raw)
+	return ok && roles(keys["$r"], &a.read) && roles(keys["$w"], &a.write) && roles(keys["$d"], &a.remove) &&
+		roles(keys["$mr"], &a.metaRead) && roles(keys["$mw"], &a.metaWrite)
+}
+
+// roles reads a role or an array of them.
+func roles(raw json.RawMessage, list *[]string) bool {
+	if raw == nil {
+		return true
+	}
+	var one string
+	if parseAs(raw, &one) {
+		*list = []string{one}
+		return true
+	}
+	var several []json.RawMessage
+	if !parseAs(raw, &several) {
+		return false
+	}
+	*list = make([]string, len(several))
+	for i := range several {
+		if !parseAs(several[i], &(*list)[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func wholeNumber(raw json.RawMessage, n *int64) bool { return parseAs(raw, n) }
+
+// parseAs reads a value of one kind. One that is not there leaves v alone; null is of no kind.
+func parseAs(raw json.RawMessage, v any) bool {
+	return raw == nil || (!bytes.Equal(raw, []byte("null")) && json.Unmarshal(raw, v) == nil)
+}
+
+// objectOf reads the keys of a JSON object, of double ones the last.
+func objectOf(data []byte) (map[string]json.RawMessage, bool) {
+	var keys map[string]json.RawMessage
+	err := json.NewDecoder(bytes.NewReader(trimBOM(data))).Decode(&keys)
+	return keys, err == nil && keys != nil
+}
+
+func trimBOM(b []byte) []byte { return bytes.TrimPrefix(b, []byte("\xef\xbb\xbf")) }
+
+// metadataCache remembers what metadata events say, so that no read parses JSON. An event never changes, so that what is
+// remembered is right for ever.
+type metadataCache struct {
+	mu     sync.RWMutex
+	parsed map[string]numberedMetadata
+}
+
+type numberedMetadata struct {
+	number int64 // of the metadata event
+	*metadata
+}
+
+// maxCachedMetadata is how many streams' metadata are remembered; all are forgotten when there are more.
+const maxCachedMetadata = 100_000
+
+func (c *metadataCache) get(stream string, number int64) *metadata {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if m := c.parsed[stream]; m.metadata != nil && m.number == number {
+		return m.metadata
+	}
+	return nil
+}
+
+func (c *metadataCache) put(stream string, number int64, m *metadata) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.parsed == nil || len(c.parsed) >= maxCachedMetadata {
+		c.parsed = make(map[string]numberedMetadata)
+	}
+	c.parsed[stream] = numberedMetadata{number, m}
+}
+
 // view is the log as of a position. Readers have the tip that they began with, the writer has what it staged too.
 type view struct {
 	store store.Store
+	cache *metadataCache
 	at    int64
+}
+
+// view is the log as it is committed now.
+func (s *Server) view() view {
+	return view{store: s.store, cache: &s.metadata, at: s.store.Tip().Commit}
 }
 
 // streamInfo is what the answers about a stream depend on.
@@ -33,14 +166,15 @@ type streamInfo struct {
 	deleted     bool  // hard-deleted, or the metastream of a stream that is
 	softDeleted bool
 	min         int64 // events below are hidden
+	maxAge      time.Duration
 	head        store.Head
 }
 
 // exists reports whether reads find a stream at all.
 func (i *streamInfo) exists() bool { return i.last >= 0 && !i.softDeleted && !i.deleted }
 
-// info reads the state of a stream: its own, and what its metadata make of it. Truncation by $maxCount and $maxAge, and
-// the metadata of metastreams, which behave as if $maxCount were 1, have their place here.
+// info reads the state of a stream: its own, and what its metadata make of it. Metastreams have no metadata of their own and
+// behave as if $maxCount were 1.
 func (v view) info(stream string) (streamInfo, error) {
 	head, err := v.store.Head(stream, v.at)
 	if err != nil {
@@ -56,16 +190,33 @@ func (v view) info(stream string) (streamInfo, error) {
 		i.deleted = i.deleted || owner.Tombstoned
 		return i, nil
 	}
-	if head.Meta < 0 {
-		return i, nil
-	}
-	event, err := v.metadataEvent(stream, head.Meta)
+	m, err := v.metadata(stream, head.Meta)
 	if err != nil {
 		return streamInfo{}, err
 	}
-	i.min = truncateBefore(&event)
-	i.softDeleted = i.min == messages.DeletedNumber
+	i.min, i.maxAge = m.truncateBefore, m.maxAge
+	i.softDeleted = m.truncateBefore == messages.DeletedNumber
+	if m.maxCount > 0 {
+		i.min = max(i.min, i.last-m.maxCount+1)
+	}
 	return i, nil
+}
+
+// metadata returns what the metadata event with this number says of the stream.
+func (v view) metadata(stream string, number int64) (*metadata, error) {
+	if number < 0 {
+		return noMetadata, nil
+	}
+	if m := v.cache.get(stream, number); m != nil {
+		return m, nil
+	}
+	event, err := v.metadataEvent(stream, number)
+	if err != nil {
+		return nil, err
+	}
+	m := parseMetadata(&event)
+	v.cache.put(strings.Clone(stream), number, m) // also what is only staged: a server that fails to store it ends
+	return m, nil
 }
 
 // metadataEvent returns the stream's metadata event with this number.
@@ -80,25 +231,6 @@ func (v view) metadataEvent(stream string, number int64) (e messages.EventRecord
 	}
 	return e, err
 }
-
-// truncateBefore returns the $tb of metadata, 0 when there is none. An event that is not JSON, or no object, or whose $tb
-// is no whole number, counts as empty (5.3). Text behind the object is tolerated.
-func truncateBefore(metadata *messages.EventRecord) int64 {
-	if metadata.ContentType != 1 {
-		return 0
-	}
-	var keys map[string]json.RawMessage
-	if err := json.NewDecoder(bytes.NewReader(trimBOM(metadata.Data))).Decode(&keys); err != nil {
-		return 0
-	}
-	n, err := strconv.ParseInt(string(keys[keyTruncateBefore]), 10, 64)
-	if err != nil || n < 0 {
-		return 0
-	}
-	return n
-}
-
-func trimBOM(b []byte) []byte { return bytes.TrimPrefix(b, []byte("\xef\xbb\xbf")) }
 
 // withTruncateBefore rewrites metadata so that they say $tb and keep everything else in its order, as a write to a
 // soft-deleted stream does (4.11). Metadata that are no JSON object are not rewritten.

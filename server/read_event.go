@@ -33,9 +33,6 @@ func (c *session) readEvent(f *messages.Frame, u *user) error {
 	return nil
 }
 
-// view is the log as it is committed now.
-func (s *Server) view() view { return view{store: s.store, at: s.store.Tip().Commit} }
-
 // event reads one event of a stream, the last one for the number -1.
 func (v view) event(stream string, number int64) (result messages.ReadEventResult, encoded []byte, err error) {
 	info, err := v.info(stream)

@@ -54,6 +54,7 @@ type Server struct {
 
 	store         store.Store
 	users         *users
+	metadata      metadataCache
 	subscriptions registry
 	writer        *writer
 

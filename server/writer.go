@@ -154,7 +154,9 @@ func (w *writer) fail(err error) {
 }
 
 // staged is the log with all that was staged.
-func (w *writer) staged() view { return view{store: w.store, at: store.Staged} }
+func (w *writer) staged() view {
+	return view{store: w.store, cache: &w.server.metadata, at: store.Staged}
+}
 
 // stage puts an event behind the last one of its stream and returns its position.
 func (w *writer) stage(stream string, number int64, e *messages.NewEvent, now time.Time) (int64, error) {
