@@ -26,9 +26,9 @@ const softDeleteMetadata = `{"$tb":9223372036854775807}`
 
 // metadata is what a stream's metadata say, as far as a server looks at them (5.3). It never changes.
 type metadata struct {
-	maxCount       int64         // how many events from the last one on are readable, 0 for all
-	maxAge         time.Duration // how long an event is readable, 0 for ever
-	truncateBefore int64         // events with lower numbers are hidden
+	maxCount       int64 // how many events from the last one on are readable, 0 for all
+	maxAge         int64 // for how many seconds an event is readable, 0 for ever
+	truncateBefore int64 // events with lower numbers are hidden
 	acl            accessList
 }
 
@@ -52,19 +52,19 @@ func parseMetadata(e *messages.EventRecord) *metadata {
 	var m metadata
 	var seconds, cache int64
 	var temporary bool
-	ok = wholeNumber(keys["$maxCount"], &m.maxCount) && wholeNumber(keys["$maxAge"], &seconds) &&
+	ok = wholeNumber(keys["$maxCount"], &m.maxCount) && wholeNumber(keys["$maxAge"], &seconds) && seconds <= maxSeconds &&
 		wholeNumber(keys[keyTruncateBefore], &m.truncateBefore) && wholeNumber(keys["$cacheControl"], &cache) &&
 		parseAs(keys["$tmp"], &temporary) && m.acl.parse(keys["$acl"])
 	if !ok {
 		return noMetadata
 	}
 	m.maxCount, m.truncateBefore = max(m.maxCount, 0), max(m.truncateBefore, 0)
-	m.maxAge = time.Duration(max(min(seconds, maxAgeSeconds), 0)) * time.Second
+	m.maxAge = max(seconds, 0)
 	return &m
 }
 
-// maxAgeSeconds is longer than anything can be stored.
-const maxAgeSeconds = int64(math.MaxInt64 / time.Second)
+// maxSeconds is the longest time that .NET has: a longer one, or its negative, is a value of a wrong kind.
+const maxSeconds int64 = math.MaxInt64 / ticksPerSecond
 
 // parse reads the value of $acl; a key that is not there says nothing.
 func (a *accessList) parse(raw json.RawMessage) bool {
@@ -152,12 +152,13 @@ func (c *metadataCache) put(stream string, number int64, m *metadata) {
 type view struct {
 	store store.Store
 	cache *metadataCache
+	now   func() time.Time
 	at    int64
 }
 
 // view is the log as it is committed now.
 func (s *Server) view() view {
-	return view{store: s.store, cache: &s.metadata, at: s.store.Tip().Commit}
+	return view{store: s.store, cache: &s.metadata, now: s.now, at: s.store.Tip().Commit}
 }
 
 // streamInfo is what the answers about a stream depend on.
@@ -166,7 +167,7 @@ type streamInfo struct {
 	deleted     bool  // hard-deleted, or the metastream of a stream that is
 	softDeleted bool
 	min         int64 // events below are hidden
-	maxAge      time.Duration
+	maxAge      int64 // in seconds, 0 for none
 	head        store.Head
 }
 
@@ -200,6 +201,29 @@ func (v view) info(stream string) (streamInfo, error) {
 		i.min = max(i.min, i.last-m.maxCount+1)
 	}
 	return i, nil
+}
+
+// ticksPerSecond is how many .NET ticks a second has.
+const ticksPerSecond = 10_000_000
+
+// readError is what a real server fails with, the text of the result Error.
+type readError string
+
+func (e readError) Error() string { return string(e) }
+
+const textBeforeTime = "The added or subtracted value results in an un-representable DateTime.\nParameter name: t"
+
+// oldest returns when, in .NET ticks, the oldest event was created that a stream's $maxAge leaves readable now. A real
+// server cannot reach back behind the year 1.
+func (v view) oldest(i *streamInfo) (int64, error) {
+	if i.maxAge == 0 {
+		return math.MinInt64, nil
+	}
+	oldest := messages.Ticks(v.now()) - i.maxAge*ticksPerSecond
+	if oldest < 0 {
+		return 0, readError(textBeforeTime)
+	}
+	return oldest, nil
 }
 
 // metadata returns what the metadata event with this number says of the stream.

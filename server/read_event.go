@@ -19,56 +19,82 @@ func (c *session) readEvent(f *messages.Frame, u *user) error {
 		return nil
 	}
 	m.Stream = readable(m.Stream)
-	result, event, text := messages.ReadEventAccessDenied, []byte(nil), ""
-	if c.server.allowed(u, m.Stream, rightRead) {
-		var err error
-		result, event, err = c.server.view().event(m.Stream, m.Number)
-		if err != nil {
-			c.readFailed(err)
-			result, event, text = messages.ReadEventError, nil, textReadFailed
-		}
+	v := c.server.view()
+	result, event, err := c.resolvedEvent(v, &m, u)
+	if err == nil && (result == messages.ReadEventNoStream || result == messages.ReadEventNotFound) {
+		result, err = v.missing(m.Stream, result)
+	}
+	text := ""
+	if err != nil {
+		result, event, text = messages.ReadEventError, resolved{}, c.errorText(err)
 	}
 	b := messages.AppendFrameStart(c.scratch[:0], messages.ReadEventCompleted, f.ID, nil)
-	c.send(messages.AppendEventRead(b, result, event, nil, text))
+	c.send(messages.AppendEventRead(b, result, event.event, event.link, text))
 	return nil
 }
 
-// event reads one event of a stream, the last one for the number -1.
-func (v view) event(stream string, number int64) (result messages.ReadEventResult, encoded []byte, err error) {
-	info, err := v.info(stream)
-	if err != nil {
-		return 0, nil, err
+// resolvedEvent reads one event for u, and the one that it links to if that is wanted.
+func (c *session) resolvedEvent(v view, m *messages.EventRead, u *user) (messages.ReadEventResult, resolved, error) {
+	if !c.server.allowed(u, m.Stream, rightRead) {
+		return messages.ReadEventAccessDenied, resolved{}, nil
 	}
+	result, r, err := v.event(m.Stream, m.Number)
+	if err != nil || r == nil {
+		return result, resolved{}, err
+	}
+	if !m.ResolveLinks {
+		return result, resolved{event: r.Encoded}, nil
+	}
+	out, err := v.resolve(r)
+	if out.target != "" && !c.server.allowed(u, out.target, rightRead) {
+		return messages.ReadEventAccessDenied, resolved{}, err
+	}
+	return result, out, err
+}
+
+// event reads one event of a stream, the last one for the number -1.
+func (v view) event(stream string, number int64) (messages.ReadEventResult, *store.Record, error) {
+	info, err := v.info(stream)
 	switch {
+	case err != nil:
+		return messages.ReadEventError, nil, err
 	case info.deleted:
 		return messages.ReadEventStreamDeleted, nil, nil
 	case !info.exists():
-		return v.emptyMetadata(stream, messages.ReadEventNoStream)
+		return messages.ReadEventNoStream, nil, nil
 	case number == -1:
 		number = info.last
 	}
-	if number >= info.min {
-		err = v.store.Events(stream, number, number, v.at, func(r *store.Record) bool {
-			encoded = r.Encoded
-			return false
-		})
+	if number < info.min || number > info.last {
+		return messages.ReadEventNotFound, nil, nil
 	}
-	if err != nil || encoded != nil {
-		return messages.ReadEventSuccess, encoded, err
+	oldest, err := v.oldest(&info)
+	if err != nil {
+		return messages.ReadEventError, nil, err
 	}
-	return v.emptyMetadata(stream, messages.ReadEventNotFound)
+	var found *store.Record
+	err = v.store.Events(stream, number, number, v.at, func(r *store.Record) bool {
+		if r.Created >= oldest {
+			found = r
+		}
+		return false
+	})
+	if err != nil || found == nil {
+		return messages.ReadEventNotFound, nil, err
+	}
+	return messages.ReadEventSuccess, found, nil
 }
 
-// emptyMetadata is the quirk of 4.7: where metadata are missing for a stream that exists, the answer is a success
-// without an event. A real server takes any name for a metastream that starts with $ and has a stream's name behind its
-// first two characters.
-func (v view) emptyMetadata(stream string, missing messages.ReadEventResult) (messages.ReadEventResult, []byte, error) {
+// missing is the quirk of 4.7: where metadata are missing for a stream that exists, the answer is a success without an
+// event. A real server takes any name for a metastream that starts with $ and has a stream's name behind its first two
+// characters.
+func (v view) missing(stream string, result messages.ReadEventResult) (messages.ReadEventResult, error) {
 	if !strings.HasPrefix(stream, "$") || len(stream) <= 2 {
-		return missing, nil, nil
+		return result, nil
 	}
 	head, err := v.store.Head(stream[2:], v.at)
-	if err == nil && (head.Last >= 0 || head.Tombstoned) {
-		return messages.ReadEventSuccess, nil, nil
+	if err == nil && head.Last >= 0 && !head.Tombstoned {
+		return messages.ReadEventSuccess, nil
 	}
-	return missing, nil, err
+	return result, err
 }

@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 
 	"github.com/goeventstore/eventstore/messages"
@@ -37,11 +39,17 @@ func (c *session) readStream(f *messages.Frame, u *user) error {
 	head := len(b)
 	p, refused := c.refusedPage(&m, u)
 	if !refused {
+		var may func(stream string) bool
+		if m.ResolveLinks {
+			may = c.readableBy(u)
+		}
 		var err error
-		p, b, err = v.page(&m, b)
-		if err != nil {
-			c.readFailed(err)
-			p, b = failedPage(messages.ReadStreamError, -1, textReadFailed), b[:head]
+		p, b, err = v.page(&m, b, may)
+		switch {
+		case errors.Is(err, errTargetDenied):
+			p, b = failedPage(messages.ReadStreamAccessDenied, -1, ""), b[:head]
+		case err != nil:
+			p, b = failedPage(messages.ReadStreamError, -1, c.errorText(err)), b[:head]
 		}
 	}
 	p.Last = c.number(p.Last)
@@ -75,8 +83,9 @@ func failedPage(result messages.ReadStreamResult, last int64, text string) messa
 	return messages.StreamPage{Result: result, Next: -1, Last: last, EndOfStream: true, Error: text}
 }
 
-// page appends the events of a page to b and returns what follows them.
-func (v view) page(m *messages.StreamRead, b []byte) (messages.StreamPage, []byte, error) {
+// page appends the events of a page to b and returns what follows them. With may links are resolved: it tells which
+// streams they may lead to.
+func (v view) page(m *messages.StreamRead, b []byte, may func(stream string) bool) (messages.StreamPage, []byte, error) {
 	info, err := v.info(m.Stream)
 	switch {
 	case err != nil:
@@ -85,73 +94,128 @@ func (v view) page(m *messages.StreamRead, b []byte) (messages.StreamPage, []byt
 		return failedPage(messages.ReadStreamStreamDeleted, messages.DeletedNumber, ""), b, nil
 	case !info.exists():
 		return failedPage(messages.ReadStreamNoStream, info.last, ""), b, nil
-	case m.Backward:
-		return v.backward(m, &info, b)
 	}
-	return v.forward(m, &info, b)
+	e := encoder{view: v, b: b, may: may}
+	var p messages.StreamPage
+	if m.Backward {
+		p, err = e.backward(m, &info)
+	} else {
+		p, err = e.forward(m, &info)
+	}
+	return p, e.b, err
+}
+
+// encoder makes a page of a stream.
+type encoder struct {
+	view
+	b      []byte
+	may    func(stream string) bool // nil when links are not resolved
+	oldest int64                    // what was created before is too old
+	step   int64                    // from the number of an event to that of the next, 1 or -1
+	last   *store.Record            // the event added last
+	err    error
 }
 
 // forward reads upwards from m.From. The sum of From and Count may overflow: the page then ends before it begins, as on
 // a real server (4.8).
-func (v view) forward(m *messages.StreamRead, info *streamInfo, b []byte) (messages.StreamPage, []byte, error) {
+func (e *encoder) forward(m *messages.StreamRead, info *streamInfo) (messages.StreamPage, error) {
 	end := m.From + int64(m.Count) - 1
 	if end < info.min {
-		return messages.StreamPage{Next: info.min, Last: info.last}, b, nil
+		return messages.StreamPage{Next: info.min, Last: info.last}, nil
 	}
-	e := encoder{b: b, last: -1}
-	if first := max(m.From, info.min); first <= info.last {
-		if err := v.store.Events(m.Stream, first, min(end, info.last), v.at, e.add); err != nil {
-			return messages.StreamPage{}, e.b, err
-		}
+	if err := e.read(m, info, max(m.From, info.min), end); err != nil {
+		return messages.StreamPage{}, err
 	}
-	p := messages.StreamPage{Next: e.last + 1, Last: info.last, EndOfStream: end >= info.last}
-	if e.last < 0 {
-		p.Next = min(end, info.last) + 1
+	p := messages.StreamPage{Next: min(end, info.last) + 1, Last: info.last, EndOfStream: end >= info.last}
+	if e.last != nil {
+		p.Next = e.last.Number + 1
 	}
-	return p, e.b, nil
+	return p, nil
 }
 
 // backward reads downwards from m.From, or from the last event.
-func (v view) backward(m *messages.StreamRead, info *streamInfo, b []byte) (messages.StreamPage, []byte, error) {
+func (e *encoder) backward(m *messages.StreamRead, info *streamInfo) (messages.StreamPage, error) {
 	from := m.From
 	if from < 0 {
 		from = info.last
 	}
 	if from < info.min {
-		return messages.StreamPage{Next: -1, Last: info.last, EndOfStream: true}, b, nil
+		return messages.StreamPage{Next: -1, Last: info.last, EndOfStream: true}, nil
 	}
-	p := messages.StreamPage{Last: info.last}
+	p := messages.StreamPage{Next: -1, Last: info.last}
 	start := max(0, from-int64(m.Count)+1)
 	if start <= info.min {
 		start, p.EndOfStream = info.min, true
 	}
-	e := encoder{b: b, last: -1}
-	if start <= info.last {
-		if err := v.store.EventsBackward(m.Stream, start, min(from, info.last), v.at, e.add); err != nil {
-			return messages.StreamPage{}, e.b, err
-		}
+	if err := e.read(m, info, start, from); err != nil {
+		return messages.StreamPage{}, err
 	}
-	if start == 0 || (start <= info.last && e.last != start) {
+	if start == 0 || (start <= info.last && (e.last == nil || e.last.Number != start)) {
 		p.EndOfStream = true
 	}
-	p.Next = -1
 	if !p.EndOfStream {
 		p.Next = min(start-1, info.last)
 	}
-	return p, e.b, nil
+	return p, nil
 }
 
-// encoder appends the events of a page as they are stored.
-type encoder struct {
-	b    []byte
-	last int64 // the number of the event added last
+// read adds the events from first to last, in the direction of m.
+func (e *encoder) read(m *messages.StreamRead, info *streamInfo, first, last int64) error {
+	var err error
+	if e.oldest, err = e.view.oldest(info); err != nil || first > info.last {
+		return err
+	}
+	last = min(last, info.last)
+	if m.Backward {
+		e.step = -1
+		err = e.store.EventsBackward(m.Stream, first, last, e.at, e.add)
+	} else {
+		e.step = 1
+		err = e.store.Events(m.Stream, first, last, e.at, e.add)
+	}
+	if err == nil {
+		err = e.err
+	}
+	return err
 }
+
+// errTargetDenied says that a link leads to a stream that the reader may not read: the whole page is refused (4.9).
+var errTargetDenied = errors.New("the target of a link may not be read")
+
+const textInvalidOrder = "Invalid order of events has been detected in read index for the event stream '%s'. " +
+	"The event %d at position %d goes after the event %d at position %d"
 
 // add appends one event. It stops when the page cannot be sent any more.
 func (e *encoder) add(r *store.Record) bool {
-	e.b = messages.AppendIndexed(e.b, 1, r.Encoded, nil)
-	e.last = r.Number
+	if r.Created < e.oldest {
+		return true
+	}
+	// Events in the middle can be too old if the clock was set back between them.
+	if e.last != nil && r.Number != e.last.Number+e.step {
+		e.err = readError(fmt.Sprintf(textInvalidOrder, r.Stream, r.Number, r.Prepare, e.last.Number, e.last.Prepare))
+		return false
+	}
+	e.last = r
+	if e.may == nil {
+		e.b = messages.AppendIndexed(e.b, 1, r.Encoded, nil)
+	} else if e.err = e.addResolved(r); e.err != nil {
+		return false
+	}
 	return len(e.b) <= messages.MaxFrame
+}
+
+func (e *encoder) addResolved(r *store.Record) error {
+	out, err := e.resolve(r)
+	if err == nil && out.target != "" && !e.may(out.target) {
+		err = errTargetDenied
+	}
+	e.b = messages.AppendIndexed(e.b, 1, out.event, out.link)
+	return err
+}
+
+// readableBy tells which streams a user may read.
+func (c *session) readableBy(u *user) func(stream string) bool {
+	return func(stream string) bool { return c.server.allowed(u, stream, rightRead) }
 }
 
 // sendPage queues a page that b holds alone: a small one like any reply, a large one without copying it.
@@ -168,7 +232,11 @@ func (c *session) sendPage(b []byte) error {
 	return err
 }
 
-// readFailed logs that the store failed.
-func (c *session) readFailed(err error) {
+// errorText is what a client is told that gets the result Error. That the store failed is logged.
+func (c *session) errorText(err error) string {
+	if text := readError(""); errors.As(err, &text) {
+		return string(text)
+	}
 	c.log.LogAttrs(context.Background(), slog.LevelError, "the store could not be read", slog.Any("err", err))
+	return textReadFailed
 }

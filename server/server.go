@@ -23,8 +23,8 @@ type Config struct {
 	Logger *slog.Logger
 	// Listen opens the listener; nil means net.Listen.
 	Listen func(network, addr string) (net.Listener, error)
-	// Now gives the time stamps of events; nil means time.Now. It is called by one goroutine at a time and must not
-	// block. Heartbeats and deadlines do not use it.
+	// Now gives the time stamps of events, and the time against which $maxAge is held; nil means time.Now. It is called
+	// by one goroutine at a time and must not block. Heartbeats and deadlines do not use it.
 	Now func() time.Time
 	// NewID gives the ids of the events that the server itself writes, such as those of soft deletes; nil means random
 	// ones. It is called by one goroutine at a time and must not block.
@@ -52,6 +52,7 @@ type Server struct {
 	listener net.Listener
 	url      string
 
+	now           func() time.Time
 	store         store.Store
 	users         *users
 	metadata      metadataCache
@@ -80,8 +81,9 @@ func Start(cfg Config) (*Server, error) {
 	if cfg.Listen == nil {
 		cfg.Listen = net.Listen
 	}
-	if cfg.Now == nil {
-		cfg.Now = time.Now
+	now := time.Now
+	if cfg.Now != nil {
+		now = oneAtATime(cfg.Now)
 	}
 	if cfg.NewID == nil {
 		cfg.NewID = uuid.New
@@ -94,16 +96,27 @@ func Start(cfg Config) (*Server, error) {
 		log:      cfg.Logger,
 		listener: listener,
 		url:      "tcp://" + reachable(listener.Addr().String()),
+		now:      now,
 		store:    store.NewMemory(firstPosition),
 		users:    newUsers(),
 		stop:     make(chan struct{}),
 		sessions: make(map[*session]struct{}),
 	}
-	s.writer = newWriter(s, cfg.Now, cfg.NewID)
+	s.writer = newWriter(s, cfg.NewID)
 	s.writing.Go(s.writer.run)
 	s.accepting.Go(s.accept)
 	s.log.LogAttrs(context.Background(), slog.LevelInfo, "server started", slog.String("url", s.url))
 	return s, nil
+}
+
+// oneAtATime is a clock that many may look at: the writer, and those who read streams with $maxAge.
+func oneAtATime(clock func() time.Time) func() time.Time {
+	var mu sync.Mutex
+	return func() time.Time {
+		mu.Lock()
+		defer mu.Unlock()
+		return clock()
+	}
 }
 
 // URL returns the address that clients connect to, such as tcp://127.0.0.1:49152.

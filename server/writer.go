@@ -56,12 +56,12 @@ type request struct {
 // maxKept is how much of a request's buffers is kept for the next one.
 const maxKept = 64 << 10
 
-func newWriter(s *Server, now func() time.Time, newID func() uuid.UUID) *writer {
+func newWriter(s *Server, newID func() uuid.UUID) *writer {
 	w := &writer{
 		server: s,
 		store:  s.store,
 		ids:    store.NewIDs(store.IDsLimit),
-		now:    now,
+		now:    s.now,
 		newID:  newID,
 		end:    s.store.Tip().End,
 		wake:   make(chan struct{}, 1),
@@ -155,7 +155,7 @@ func (w *writer) fail(err error) {
 
 // staged is the log with all that was staged.
 func (w *writer) staged() view {
-	return view{store: w.store, cache: &w.server.metadata, at: store.Staged}
+	return view{store: w.store, cache: &w.server.metadata, now: w.now, at: store.Staged}
 }
 
 // stage puts an event behind the last one of its stream and returns its position.
