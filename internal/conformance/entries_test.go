@@ -64,7 +64,7 @@ func TestManifestIsComplete(t *testing.T) {
 		"no mode":             {"file\ta/b.jsonl\tplay\n", `manifest.tsv:1: "play" is no mode`},
 		"mode missing":        {"file\ta/b.jsonl\n", "manifest.tsv:1: file has 3 columns, not 2"},
 		"no reason":           {"file\ta/b.jsonl\treplay\nout\ta/b.jsonl\t1-2\t3\t\n", "manifest.tsv:2: an empty column"},
-		"no such kind":        {"fil\ta/b.jsonl\tparse\n", `manifest.tsv:1: "fil" is neither file nor out nor words nor bytes nor diff`},
+		"no such kind":        {"fil\ta/b.jsonl\tparse\n", `manifest.tsv:1: "fil" is neither file nor out nor words nor race nor bytes nor diff`},
 		"not replayed":        {"file\ta/b.jsonl\tparse\nout\ta/b.jsonl\t1-2\t3\twhy\n", "manifest.tsv:2: a/b.jsonl is not replayed"},
 		"out without a file":  {"out\ta/b.jsonl\t1-2\t3\twhy\n", "manifest.tsv:1: a/b.jsonl has no line of its own yet"},
 		"overlap":             {"file\ta/b.jsonl\treplay\nout\ta/b.jsonl\t1-5\t3\tw\nout\ta/b.jsonl\t2-3\t3\tw\n", "manifest.tsv:3: 2-3 overlaps another range"},
@@ -73,6 +73,7 @@ func TestManifestIsComplete(t *testing.T) {
 		"no step":             {"file\ta/b.jsonl\treplay\nout\ta/b.jsonl\t5\tx\twhy\n", `manifest.tsv:2: "x": not a step`},
 		"no range of words":   {"file\ta/b.jsonl\ttimed\nwords\ta/b.jsonl\tall\twhy\n", `manifest.tsv:2: "all": not a range of lines`},
 		"words overlap":       {"file\ta/b.jsonl\ttimed\nout\ta/b.jsonl\t2-3\t3\tw\nwords\ta/b.jsonl\t1-5\tw\n", "manifest.tsv:3: 1-5 overlaps another range"},
+		"a race of words":     {"file\ta/b.jsonl\ttimed\nwords\ta/b.jsonl\t2-3\tw\nrace\ta/b.jsonl\t3-4\tw\n", "manifest.tsv:3: 3-4 overlaps another range"},
 		"bytes that are none": {"file\ta/b.jsonl\treplay\nbytes\ta/b.jsonl\t1\t5\t0\twhy\n", "manifest.tsv:2: encoding/hex: odd length hex string"},
 		"the same difference": {"file\ta/b.jsonl\treplay\ndiff\ta/b.jsonl\t1\tf\tx\ty\tw\ndiff\ta/b.jsonl\t1\tf\tx\ty\tw\n", "manifest.tsv:3: frame 1, f: there twice"},
 	} {
@@ -163,4 +164,20 @@ func TestToldInWords(t *testing.T) {
 		"frames 2-2, told in words (w): there is nothing to leave out",
 	}, p.problems)
 	require.Equal(t, []difference{{3, "frame", "Pong", none}}, p.found)
+}
+
+// TestRaces: what is left to chance must be answered, and an entry that leaves nothing to it fails.
+func TestRaces(t *testing.T) {
+	lines, err := parseJSONL([]byte(`{"n": 1, "event": "connected", "conn": "a"}
+{"n": 2, "conn": "a", "dir": "c2s", "cmd": 3, "name": "Ping", "flags": 0, "corr": "546981117bad09518ba015d6de3970f1", "auth": null, "payload": "01"}
+{"n": 3, "conn": "a", "dir": "s2c", "cmd": 4, "name": "Pong", "flags": 0, "corr": "546981117bad09518ba015d6de3970f1", "auth": null, "payload": "02"}
+{"n": 4, "conn": "a", "dir": "s2c", "cmd": 4, "name": "Pong", "flags": 0, "corr": "546981117bad09518ba015d6de3970f1", "auth": null, "payload": "01"}
+`))
+	require.NoError(t, err)
+	rec := &recording{races: []race{{lineRange{2, 2}, "w"}, {lineRange{3, 4}, "w"}}}
+	p := newPlayer(t, eventstoretest.Run(t, eventstoretest.ForceEmbedded()), rec, lines)
+	p.wait = 100 * time.Millisecond
+	p.play()
+	require.Equal(t, []string{"frames 3-4, a race (w): there is no request"}, p.problems)
+	require.Equal(t, []difference{{4, "frame", "Pong", none}}, p.found)
 }

@@ -26,6 +26,7 @@ type playing struct {
 	known *learned
 	probe *peer
 	out   map[exchange]bool // left out
+	raced map[exchange]bool // of a race
 
 	found    []difference
 	problems []string
@@ -42,8 +43,14 @@ func (l *line) exchange() exchange { return exchange{l.conn, l.id} }
 
 func newPlaying(tb testing.TB, srv dialer, rec *recording, lines []line) *playing {
 	tb.Helper()
-	p := &playing{t: tb, srv: srv, rec: rec, wait: 10 * time.Second, known: newLearned(), out: map[exchange]bool{}}
+	p := &playing{t: tb, srv: srv, rec: rec, wait: 10 * time.Second, known: newLearned(), out: map[exchange]bool{}, raced: map[exchange]bool{}}
 	p.lines = p.withBytes(lines)
+	for i := range p.lines {
+		l := &p.lines[i]
+		if l.kind == request && slices.ContainsFunc(p.rec.races, func(r race) bool { return r.has(l.n) }) {
+			p.raced[l.exchange()] = true
+		}
+	}
 	return p
 }
 
@@ -138,6 +145,17 @@ func unsupported(command messages.Command, a answer) bool {
 			text == fmt.Sprintf("Could not unwrap network package for command %d.\n", byte(command)))
 }
 
+// compare compares an answer with the recorded one, as far as that is not left to chance.
+func (p *playing) compare(l *line, a answer) {
+	p.compared++
+	switch {
+	case !p.raced[l.exchange()]:
+		p.found = append(p.found, p.known.compare(l, a)...)
+	case l.command != a.command:
+		p.differs(l.n, "command", l.command.String(), a.String())
+	}
+}
+
 // coverage checks that each entry leaves something out.
 func (p *playing) coverage() {
 	for _, left := range p.rec.outs {
@@ -145,6 +163,11 @@ func (p *playing) coverage() {
 			return left.has(l.n) && (l.kind == beyond || l.kind == rawBytes || l.kind == request && p.out[l.exchange()])
 		}) {
 			p.problem("%s: there is no request", left)
+		}
+	}
+	for _, r := range p.rec.races {
+		if !slices.ContainsFunc(p.lines, func(l line) bool { return r.has(l.n) && l.kind == request }) {
+			p.problem("%s: there is no request", r)
 		}
 	}
 	for _, w := range p.rec.words {
