@@ -1,6 +1,12 @@
 package server
 
-import "strings"
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"slices"
+	"strings"
+)
 
 // right is one of the things that an access control list governs (5.4).
 type right uint8
@@ -9,13 +15,67 @@ const (
 	rightRead right = iota
 	rightWrite
 	rightDelete
+	rightMetaRead
+	rightMetaWrite
+	rights // how many there are
 )
 
 // allStreams is the name that the log as a whole has for the rights.
 const allStreams = "$all"
 
-// allowed reports whether u, nil for anonymous, has a right on a stream. For now it goes by the names alone: the
-// built-in default of 5.4. The lists of streams' metadata and of $settings belong here.
+// The roles with a meaning of their own (5.4).
+const (
+	roleAll    = "$all" // in a list: everybody, anonymous too
+	roleAdmins = "$admins"
+	roleOps    = "$ops"
+)
+
+// accessList is who has each right. A nil list says nothing about it; an empty one leaves it to the administrators.
+type accessList [rights][]string
+
+// aclKeys are the keys of $acl, by the right that they are about.
+var aclKeys = [rights]string{"$r", "$w", "$d", "$mr", "$mw"}
+
+// parse reads the value of $acl; a key that is not there says nothing, one that there is not makes it void.
+func (a *accessList) parse(raw json.RawMessage) bool {
+	if raw == nil {
+		return true
+	}
+	keys, ok := objectOf(raw)
+	if !ok {
+		return false
+	}
+	for key, value := range keys {
+		r := slices.Index(aclKeys[:], key)
+		if r < 0 || !roles(value, &a[r]) {
+			return false
+		}
+	}
+	return true
+}
+
+// roles reads a role or an array of them.
+func roles(raw json.RawMessage, list *[]string) bool {
+	var one string
+	if parseAs(raw, &one) {
+		*list = []string{one}
+		return true
+	}
+	var several []json.RawMessage
+	if !parseAs(raw, &several) {
+		return false
+	}
+	*list = make([]string, len(several))
+	for i := range several {
+		if !parseAs(several[i], &(*list)[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// allowed reports whether u, nil for anonymous, has a right on a stream (5.4), as the committed log has it: by the
+// stream's $acl, else by $settings, else by the built-in default.
 func (s *Server) allowed(u *user, stream string, r right) bool {
 	if of, ok := strings.CutPrefix(stream, metaPrefix); ok {
 		// A metastream is governed by its stream's $mr and $mw and cannot be deleted. It has no metadata of its own: a
@@ -23,10 +83,59 @@ func (s *Server) allowed(u *user, stream string, r right) bool {
 		if r == rightDelete || strings.HasPrefix(of, metaPrefix) {
 			return false
 		}
-		stream = of
+		stream, r = of, metaRight(r)
 	}
-	if stream == allStreams && r != rightRead {
+	if stream == allStreams && (r == rightWrite || r == rightDelete) {
 		return false
 	}
-	return !strings.HasPrefix(stream, "$") || u.admin()
+	v := s.view()
+	head, err := v.store.Head(stream, v.at)
+	m := noMetadata
+	if err == nil {
+		m, err = v.metadata(stream, head.Meta)
+	}
+	if err != nil { // what cannot be asked grants nothing
+		s.log.LogAttrs(context.Background(), slog.LevelError, "the store could not be read", slog.Any("err", err))
+		return false
+	}
+	list := m.acl[r]
+	if list == nil {
+		list = s.settings.Load().of(stream)[r]
+	}
+	return u.hasOneOf(list)
+}
+
+// metaRight is the right on a stream that is needed for r on its metastream.
+func metaRight(r right) right {
+	if r == rightRead {
+		return rightMetaRead
+	}
+	return rightMetaWrite
+}
+
+// user is somebody who has signed in. A nil user is anonymous.
+type user struct {
+	login string
+	roles []string // the groups, and the login
+}
+
+// admin reports whether the user has every right that is not denied to everybody.
+func (u *user) admin() bool { return u.in(roleAdmins) }
+
+// in reports whether the user has a role. Its case does not matter.
+func (u *user) in(role string) bool {
+	if u == nil {
+		return false
+	}
+	for _, own := range u.roles {
+		if strings.EqualFold(own, role) {
+			return true
+		}
+	}
+	return false
+}
+
+// hasOneOf reports whether a list of roles lets the user in.
+func (u *user) hasOneOf(list []string) bool {
+	return slices.Contains(list, roleAll) || u.admin() || slices.ContainsFunc(list, u.in)
 }

@@ -92,17 +92,40 @@ func TestAuthenticate(t *testing.T) {
 	require.Equal(t, denied, string(p.call(system).body))
 }
 
-// TestUsersThatChange: what a session remembers does not outlive a change.
+// TestUsersThatChange: what a session remembers of a package's credentials does not outlive a change, and whom a good
+// Authenticate found stays for as long as the connection lasts, as on a real server.
 func TestUsersThatChange(t *testing.T) {
 	n := run(t)
+	admin := &user{login: "admin", roles: []string{roleAdmins}}
 	p := n.peer(t)
-	ping := messages.Raw(messages.Ping, nil)
-	require.Equal(t, messages.Pong, p.call(ping, "admin", "changeit").command)
-	require.Equal(t, messages.Authenticated, p.call(messages.Raw(messages.Authenticate, nil), "admin", "changeit").command)
-	n.users.put("admin", "other", "$admins")
-	require.Equal(t, messages.NotAuthenticated, p.call(ping, "admin", "changeit").command)
-	require.Equal(t, messages.NotAuthenticated, p.call(ping).command, "the default is checked again")
-	require.Equal(t, messages.Pong, p.call(ping, "admin", "other").command)
-	n.users.put("admin", "changeit", "$admins")
-	require.Equal(t, messages.Pong, p.call(ping).command)
+	ping, system := messages.Raw(messages.Ping, nil), &messages.EventRead{Stream: "$x"}
+	const denied, missing = "\x08\x05\x12\x00", "\x08\x02\x12\x00"
+	is := func(want messages.Command, credentials ...string) {
+		t.Helper()
+		require.Equal(t, want, p.call(ping, credentials...).command, credentials)
+	}
+	require.Equal(t, messages.NotAuthenticated, p.call(messages.Raw(messages.Authenticate, nil), "u", "1").command)
+	is(messages.NotAuthenticated)
+	require.Equal(t, userSuccess, n.createUser(admin, "u", "U", "1", []string{roleAdmins}))
+	is(messages.Pong)
+	is(messages.Pong, "u", "1")
+	require.Equal(t, userSuccess, n.resetPassword(admin, "u", "2"))
+	is(messages.NotAuthenticated, "u", "1")
+	is(messages.NotAuthenticated)
+	is(messages.Pong, "u", "2")
+
+	require.Equal(t, messages.Authenticated, p.call(messages.Raw(messages.Authenticate, nil), "u", "2").command)
+	require.Equal(t, userSuccess, n.updateUser(admin, "u", "U", nil))
+	require.Equal(t, denied, string(p.call(system, "u", "2").body))
+	require.Equal(t, missing, string(p.call(system).body))
+	require.Equal(t, userSuccess, n.disableUser(admin, "u"))
+	is(messages.NotAuthenticated, "u", "2")
+	is(messages.Pong)
+	require.Equal(t, userSuccess, n.enableUser(admin, "u"))
+	is(messages.Pong, "u", "2")
+	require.Equal(t, userSuccess, n.deleteUser(admin, "u"))
+	is(messages.NotAuthenticated, "u", "2")
+	require.Equal(t, missing, string(p.call(system).body))
+	require.Equal(t, messages.NotAuthenticated, p.call(messages.Raw(messages.Authenticate, nil), "u", "2").command)
+	is(messages.NotAuthenticated)
 }

@@ -100,10 +100,9 @@ func (c *session) handle(f *messages.Frame) error {
 // operate serves a frame that speaks for somebody.
 func (c *session) operate(f *messages.Frame) error {
 	// Wrong credentials are found before anything else about a command, even that it is none (4.18).
-	u, ok := c.user(f)
-	if !ok {
-		c.reply(messages.NotAuthenticated, f.ID, textNotAuthenticated)
-		return nil
+	u, err := c.user(f)
+	if err != nil {
+		return c.notAuthenticated(f, err)
 	}
 	return c.dispatch(f, u)
 }

@@ -32,11 +32,6 @@ type metadata struct {
 	acl            accessList
 }
 
-// accessList is who has each right. A nil list says nothing about it; an empty one leaves it to the administrators.
-type accessList struct {
-	read, write, remove, metaRead, metaWrite []string
-}
-
 var noMetadata = new(metadata)
 
 // parseMetadata reads a metadata event. One that is not JSON, or no object, or has a single value of a wrong kind, counts
@@ -65,39 +60,6 @@ func parseMetadata(e *messages.EventRecord) *metadata {
 
 // maxSeconds is the longest time that .NET has: a longer one, or its negative, is a value of a wrong kind.
 const maxSeconds int64 = math.MaxInt64 / ticksPerSecond
-
-// parse reads the value of $acl; a key that is not there says nothing.
-func (a *accessList) parse(raw json.RawMessage) bool {
-	if raw == nil {
-		return true
-	}
-	keys, ok := objectOf(raw)
-	return ok && roles(keys["$r"], &a.read) && roles(keys["$w"], &a.write) && roles(keys["$d"], &a.remove) &&
-		roles(keys["$mr"], &a.metaRead) && roles(keys["$mw"], &a.metaWrite)
-}
-
-// roles reads a role or an array of them.
-func roles(raw json.RawMessage, list *[]string) bool {
-	if raw == nil {
-		return true
-	}
-	var one string
-	if parseAs(raw, &one) {
-		*list = []string{one}
-		return true
-	}
-	var several []json.RawMessage
-	if !parseAs(raw, &several) {
-		return false
-	}
-	*list = make([]string, len(several))
-	for i := range several {
-		if !parseAs(several[i], &(*list)[i]) {
-			return false
-		}
-	}
-	return true
-}
 
 func wholeNumber(raw json.RawMessage, n *int64) bool { return parseAs(raw, n) }
 
@@ -244,9 +206,14 @@ func (v view) metadata(stream string, number int64) (*metadata, error) {
 }
 
 // metadataEvent returns the stream's metadata event with this number.
-func (v view) metadataEvent(stream string, number int64) (e messages.EventRecord, err error) {
+func (v view) metadataEvent(stream string, number int64) (messages.EventRecord, error) {
+	return v.eventRecord(metaPrefix+stream, number)
+}
+
+// eventRecord returns the event of a stream with this number, which is there.
+func (v view) eventRecord(stream string, number int64) (e messages.EventRecord, err error) {
 	var decodeErr error
-	err = v.store.Events(metaPrefix+stream, number, number, v.at, func(r *store.Record) bool {
+	err = v.store.Events(stream, number, number, v.at, func(r *store.Record) bool {
 		decodeErr = e.Decode(r.Encoded, nil)
 		return false
 	})

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -54,7 +55,8 @@ type Server struct {
 
 	now           func() time.Time
 	store         store.Store
-	users         *users
+	users         users
+	settings      atomic.Pointer[settings]
 	metadata      metadataCache
 	subscriptions registry
 	writer        *writer
@@ -98,11 +100,15 @@ func Start(cfg Config) (*Server, error) {
 		url:      "tcp://" + reachable(listener.Addr().String()),
 		now:      now,
 		store:    store.NewMemory(firstPosition),
-		users:    newUsers(),
 		stop:     make(chan struct{}),
 		sessions: make(map[*session]struct{}),
 	}
+	s.settings.Store(builtInSettings)
 	s.writer = newWriter(s, cfg.NewID)
+	if err := s.writer.begin(); err != nil {
+		_ = listener.Close()
+		return nil, fmt.Errorf("begin the log: %w", err)
+	}
 	s.writing.Go(s.writer.run)
 	s.accepting.Go(s.accept)
 	s.log.LogAttrs(context.Background(), slog.LevelInfo, "server started", slog.String("url", s.url))

@@ -65,6 +65,11 @@ func (o *output) answer(frame []byte, size int) error {
 
 // answer sends a request's answer and takes the request back.
 func (w *writer) answer(r *request) {
+	if r.own != nil {
+		r.own <- r.answer
+		w.release(r)
+		return
+	}
 	b := r.appendAnswer(w.scratch[:0])
 	b, err := messages.EndFrame(b, 0)
 	if err == nil {

@@ -31,7 +31,9 @@ type writer struct {
 
 	// wake tells the writer that requests wait, or that it is to end. Anyone sends without blocking; nobody closes it.
 	wake chan struct{}
-	pool sync.Pool // of *request
+	// ended is closed by run when it returns: no request is answered any more.
+	ended chan struct{}
+	pool  sync.Pool // of *request
 
 	mu      sync.Mutex
 	waiting []*request
@@ -51,6 +53,7 @@ type request struct {
 	hard    bool
 	size    int // what it counts in the session's share
 	answer  messages.AppendCompleted
+	own     chan messages.AppendCompleted // of a request of the server's own, without a session: where the answer goes
 }
 
 // maxKept is how much of a request's buffers is kept for the next one.
@@ -65,6 +68,7 @@ func newWriter(s *Server, newID func() uuid.UUID) *writer {
 		newID:  newID,
 		end:    s.store.Tip().End,
 		wake:   make(chan struct{}, 1),
+		ended:  make(chan struct{}),
 	}
 	w.pool.New = func() any { return new(request) }
 	return w
@@ -101,6 +105,7 @@ func (w *writer) close() {
 }
 
 func (w *writer) run() {
+	defer close(w.ended)
 	var taken []*request
 	for range w.wake {
 		w.mu.Lock()
@@ -126,6 +131,9 @@ func (w *writer) run() {
 func (w *writer) commit(batch []*request) error {
 	w.streams = w.streams[:0]
 	for _, r := range batch {
+		if r.own != nil {
+			w.identify(r)
+		}
 		var err error
 		if r.command == messages.DeleteStream {
 			err = w.delete(r)
@@ -139,9 +147,28 @@ func (w *writer) commit(batch []*request) error {
 	if err := w.store.Commit(); err != nil {
 		return err
 	}
+	if err := w.takeUp(); err != nil {
+		return err
+	}
 	w.publish()
 	for _, r := range batch {
 		w.answer(r)
+	}
+	return nil
+}
+
+// takeUp makes the server itself go by what was committed: settings and users take effect before the answer.
+func (w *writer) takeUp() error {
+	for _, stream := range w.streams {
+		switch {
+		case stream[0] != '$':
+		case stream == settingsStream:
+			if err := w.server.loadSettings(); err != nil {
+				return err
+			}
+		case isUserStream(stream):
+			w.server.users.changes.Add(1)
+		}
 	}
 	return nil
 }

@@ -1,0 +1,53 @@
+package server
+
+import (
+	"errors"
+
+	"github.com/goeventstore/eventstore/messages"
+)
+
+// errWriterEnded says that the server was closed, or its store failed.
+var errWriterEnded = errors.New("the server does not write any more")
+
+// writeOwn has the writer append an event of the server's own, whatever the rights of the stream, and waits for it. Not
+// for the writer's goroutine.
+func (s *Server) writeOwn(stream string, expected int64, e messages.NewEvent) (messages.OperationResult, error) {
+	r := s.writer.request()
+	r.command = messages.WriteEvents
+	r.write.Stream, r.write.Expected = stream, expected
+	r.write.Events = append(r.write.Events, e)
+	return s.writer.wait(r)
+}
+
+// deleteOwn has the writer delete a stream softly, likewise.
+func (s *Server) deleteOwn(stream string, expected int64) (messages.OperationResult, error) {
+	r := s.writer.request()
+	r.command = messages.DeleteStream
+	r.write.Stream, r.write.Expected = stream, expected
+	return s.writer.wait(r)
+}
+
+func (w *writer) wait(r *request) (messages.OperationResult, error) {
+	answer := make(chan messages.AppendCompleted, 1) // the writer does not wait for us
+	r.own = answer
+	w.enqueue(r)
+	signal(w.wake)
+	select {
+	case a := <-answer:
+		return a.Result, nil
+	case <-w.ended:
+		return 0, errWriterEnded
+	}
+}
+
+// identify gives the events of a request of the server's own their ids.
+func (w *writer) identify(r *request) {
+	for i := range r.write.Events {
+		r.write.Events[i].ID = w.newID()
+	}
+}
+
+// jsonEvent is an event of the server's own with JSON in it.
+func jsonEvent(eventType string, data []byte) messages.NewEvent {
+	return messages.NewEvent{Type: eventType, ContentType: 1, Data: data}
+}
