@@ -36,13 +36,14 @@ type manifest struct {
 
 // recording is what the manifest says of one file.
 type recording struct {
-	path  string // below the folder of the manifest
-	mode  mode
-	outs  []leftOut
-	words []inWords
-	races []race
-	bytes []inBytes
-	diffs []expected
+	path   string // below the folder of the manifest
+	mode   mode
+	outs   []leftOut
+	words  []inWords
+	races  []race
+	bytes  []inBytes
+	events []inEvent
+	diffs  []expected
 }
 
 // lineRange is a range of lines.
@@ -89,6 +90,20 @@ type inBytes struct {
 	why   string
 }
 
+// inEvent is what the recording did by HTTP: what came of it in the log is written by the administrator in its place.
+type inEvent struct {
+	n      int
+	stream string
+	data   string // JSON, or deleted: the stream is deleted, softly
+	why    string
+}
+
+const deleted = "deleted"
+
+func (e inEvent) String() string {
+	return fmt.Sprintf("line %d in an event of %s (%s)", e.n, e.stream, e.why)
+}
+
 // expected is a difference that is there for a reason.
 type expected struct {
 	difference // ours "*": whatever it is
@@ -125,9 +140,9 @@ func (m *manifest) entry(columns []string) error {
 		path = columns[1]
 	}
 	i := slices.IndexFunc(m.files, func(r *recording) bool { return r.path == path })
-	switch want := map[string]int{"file": 3, "out": 5, "words": 4, "race": 4, "bytes": 6, "diff": 7}[kind]; {
+	switch want := map[string]int{"file": 3, "out": 5, "words": 4, "race": 4, "bytes": 6, "event": 6, "diff": 7}[kind]; {
 	case want == 0:
-		return fmt.Errorf("%q is neither file nor out nor words nor race nor bytes nor diff", kind)
+		return fmt.Errorf("%q is neither file nor out nor words nor race nor bytes nor event nor diff", kind)
 	case len(columns) != want:
 		return fmt.Errorf("%s has %d columns, not %d", kind, want, len(columns))
 	case slices.Contains(columns, ""):
@@ -156,6 +171,8 @@ func (m *manifest) entry(columns []string) error {
 		return r.leaveToChance(columns[2:])
 	case "bytes":
 		return r.tellInBytes(columns[2:])
+	case "event":
+		return r.tellInEvents(columns[2:])
 	default:
 		return r.expect(columns[2:])
 	}
@@ -218,6 +235,12 @@ func (r *recording) tellInBytes(columns []string) error {
 	said.bytes, errs[2] = hex.DecodeString(columns[2])
 	r.bytes = append(r.bytes, said)
 	return errors.Join(errs[:]...)
+}
+
+func (r *recording) tellInEvents(columns []string) error {
+	n, err := strconv.Atoi(columns[0])
+	r.events = append(r.events, inEvent{n, columns[1], columns[2], columns[3]})
+	return err
 }
 
 func (r *recording) expect(columns []string) error {

@@ -7,7 +7,10 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/google/uuid"
+
 	"github.com/goeventstore/eventstore/messages"
+	"github.com/goeventstore/eventstore/messages/pb"
 )
 
 // player plays a recording to a server. A request is sent when all answers that were recorded before it have come, so
@@ -73,6 +76,7 @@ func (p *player) play() {
 		case l.kind == clientClosed:
 			p.settle()
 			p.finish(l.conn)
+		case l.kind == beyond && p.inEvents(l):
 		case l.kind == beyond:
 			p.problem("line %d is nothing that can be played, and not left out", l.n)
 		}
@@ -82,6 +86,35 @@ func (p *player) play() {
 		p.finish(conn)
 	}
 	p.coverage()
+}
+
+// inEvents has the administrator write what the manifest has in the place of a line, and reports whether there is
+// anything.
+func (p *player) inEvents(l *line) bool {
+	p.t.Helper()
+	i := slices.IndexFunc(p.rec.events, func(e inEvent) bool { return e.n == l.n })
+	if i < 0 {
+		return false
+	}
+	p.settle()
+	e := &p.rec.events[i]
+	admin := p.asker()
+	if e.data == deleted {
+		var m pb.DeleteStreamCompleted
+		admin.call(deleteOf(e.stream, -2, false), admin.admin()...).into(p.t, messages.DeleteStreamCompleted, &m)
+		if m.GetResult() != messages.Success {
+			p.problem("%s: %s", e, m.GetMessage())
+		}
+		return true
+	}
+	var m pb.WriteEventsCompleted
+	admin.call(&messages.Append{Stream: e.stream, Expected: -2, RequireLeader: true, Events: []messages.NewEvent{
+		{ID: uuid.New(), Type: "t", ContentType: 1, Data: []byte(e.data)},
+	}}, admin.admin()...).into(p.t, messages.WriteEventsCompleted, &m)
+	if m.GetResult() != messages.Success {
+		p.problem("%s: %s", e, m.GetMessage())
+	}
+	return true
 }
 
 // conns are the names of the connections, in the order of the recording.

@@ -106,10 +106,8 @@ func (p *playing) skip(l *line, played bool) bool {
 // ask asks the server, with a request that is left out, whether it has to be.
 func (p *playing) ask(l *line, why *leftOut) {
 	p.t.Helper()
-	if p.probe == nil {
-		p.probe = dialPeer(p.t, p.srv)
-	}
-	id := p.probe.id()
+	probe := p.asker()
+	id := probe.id()
 	frame := bytes.Clone(l.body)
 	if l.kind == request {
 		body, err := p.known.request(l)
@@ -121,9 +119,9 @@ func (p *playing) ask(l *line, why *leftOut) {
 	}
 	copy(frame[idAt:], id[:])
 	// The pong comes behind the answer of a server that does not know the command.
-	pinged := p.probe.id()
-	p.probe.write(slices.Concat(frame, p.probe.frame(pinged, ping(""))))
-	a, err := p.probe.take(p.wait, func(a answer) bool { return a.id == id || a.id == pinged })
+	pinged := probe.id()
+	probe.write(slices.Concat(frame, probe.frame(pinged, ping(""))))
+	a, err := probe.take(p.wait, func(a answer) bool { return a.id == id || a.id == pinged })
 	switch {
 	case err != nil:
 		p.problem("%s: no answer to %s: %v", why, l, err)
@@ -132,6 +130,15 @@ func (p *playing) ask(l *line, why *leftOut) {
 	case !unsupported(l.command, a):
 		p.problem("%s: the server answers %s now, with %s: delete the entry", why, l, a.command)
 	}
+}
+
+// asker is a connection of our own, beside those of the recording.
+func (p *playing) asker() *peer {
+	p.t.Helper()
+	if p.probe == nil {
+		p.probe = dialPeer(p.t, p.srv)
+	}
+	return p.probe
 }
 
 // idAt is where the correlation id stands in a frame.
@@ -168,6 +175,11 @@ func (p *playing) coverage() {
 	for _, r := range p.rec.races {
 		if !slices.ContainsFunc(p.lines, func(l line) bool { return r.has(l.n) && l.kind == request }) {
 			p.problem("%s: there is no request", r)
+		}
+	}
+	for _, e := range p.rec.events {
+		if !slices.ContainsFunc(p.lines, func(l line) bool { return l.n == e.n && l.kind == beyond }) {
+			p.problem("%s: there is nothing that it stands for", e)
 		}
 	}
 	for _, w := range p.rec.words {
