@@ -8,7 +8,6 @@ import (
 
 	"github.com/goeventstore/eventstore"
 	"github.com/goeventstore/eventstore/eventstoretest"
-	"github.com/goeventstore/eventstore/messages"
 )
 
 func TestConnect(t *testing.T) {
@@ -83,29 +82,4 @@ func TestAnonymous(t *testing.T) {
 	require.ErrorIs(t, err, eventstore.ErrAccessDenied)
 	_, err = client.HardDelete(ctx, "$"+stream, eventstore.Any)
 	require.ErrorIs(t, err, eventstore.ErrAccessDenied)
-}
-
-func TestAuthenticate(t *testing.T) {
-	srv := eventstoretest.Run(t)
-	p := dialPeer(t, srv)
-	authenticate := messages.Raw(messages.Authenticate, nil)
-	require.Equal(t, messages.Authenticated, p.call(authenticate, p.admin()...).command)
-	// What comes without credentials of its own is the administrator's from now on.
-	require.Equal(t, messages.Success, p.append("$"+newStream("authenticate"), -1, "a").GetResult())
-
-	a := p.call(authenticate)
-	require.Equal(t, messages.NotAuthenticated, a.command)
-	require.Equal(t, "No user credentials provided.", string(a.body))
-	p.alive()
-
-	bad := p.call(authenticate, p.admin()[0], "not the password")
-	require.Equal(t, messages.NotAuthenticated, bad.command)
-	require.Equal(t, "Unauthorized", string(bad.body))
-	// Bad credentials become the default as well: not even a ping is answered, a heartbeat is.
-	a = p.call(ping(""))
-	require.Equal(t, messages.NotAuthenticated, a.command)
-	require.Equal(t, "Not Authenticated", string(a.body))
-	require.Equal(t, messages.HeartbeatResponse, p.call(messages.Raw(messages.HeartbeatRequest, nil)).command)
-	require.Equal(t, messages.Authenticated, p.call(authenticate, p.admin()...).command)
-	p.alive()
 }

@@ -116,13 +116,13 @@ func wrong(t *testing.T, m *pb.WriteEventsCompleted, current int64) {
 }
 
 // failed checks what a write that was refused has in the place of numbers and positions.
-func failed(t *testing.T, m *pb.WriteEventsCompleted, text string, current int64) {
-	t.Helper()
-	require.Equal(t, text, m.GetMessage())
-	require.Equal(t, []int64{messages.FailedNumber, messages.FailedNumber, messages.FailedNumber, 0},
+func failed(tb testing.TB, m *pb.WriteEventsCompleted, text string, current int64) {
+	tb.Helper()
+	require.Equal(tb, text, m.GetMessage())
+	require.Equal(tb, []int64{messages.FailedNumber, messages.FailedNumber, messages.FailedNumber, 0},
 		[]int64{m.GetFirstEventNumber(), m.GetLastEventNumber(), m.GetPreparePosition(), m.GetCommitPosition()})
 	if m.CurrentVersion != nil { // 4.0 and later
-		require.Equal(t, current, m.GetCurrentVersion())
+		require.Equal(tb, current, m.GetCurrentVersion())
 	}
 }
 
