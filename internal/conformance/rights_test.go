@@ -2,7 +2,7 @@ package conformance_test
 
 import (
 	"crypto/pbkdf2"
-	"crypto/sha1" //nolint:gosec // what servers hash passwords with
+	"crypto/sha1"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
