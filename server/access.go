@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
 	"slices"
 	"strings"
@@ -36,42 +35,40 @@ type accessList [rights][]string
 // aclKeys are the keys of $acl, by the right that they are about.
 var aclKeys = [rights]string{"$r", "$w", "$d", "$mr", "$mw"}
 
-// parse reads the value of $acl; a key that is not there says nothing, one that there is not makes it void.
-func (a *accessList) parse(raw json.RawMessage) bool {
-	if raw == nil {
-		return true
-	}
-	keys, ok := objectOf(raw)
-	if !ok {
+// parse reads the value of $acl. Of double ones the last counts, and it says nothing of what it does not name; a key that
+// is none of these is a mistake.
+func (a *accessList) parse(r *jsonReader) bool {
+	*a = accessList{}
+	if !r.is(jsonObject) {
 		return false
 	}
-	for key, value := range keys {
-		r := slices.Index(aclKeys[:], key)
-		if r < 0 || !roles(value, &a[r]) {
+	for r.is(jsonMember) {
+		of := slices.Index(aclKeys[:], r.text)
+		if of < 0 || !r.roles(&a[of]) {
 			return false
 		}
 	}
-	return true
+	return r.kind == jsonObjectEnd
 }
 
 // roles reads a role or an array of them.
-func roles(raw json.RawMessage, list *[]string) bool {
-	var one string
-	if parseAs(raw, &one) {
-		*list = []string{one}
-		return true
-	}
-	var several []json.RawMessage
-	if !parseAs(raw, &several) {
+func (r *jsonReader) roles(list *[]string) bool {
+	if !r.next() {
 		return false
 	}
-	*list = make([]string, len(several))
-	for i := range several {
-		if !parseAs(several[i], &(*list)[i]) {
-			return false
+	switch r.kind {
+	case jsonText:
+		*list = []string{r.text}
+		return true
+	case jsonArray:
+		*list = []string{}
+		for r.is(jsonText) {
+			*list = append(*list, r.text)
 		}
+		return r.kind == jsonArrayEnd
+	default:
+		return false
 	}
-	return true
 }
 
 // allowed reports whether u, nil for anonymous, has a right on a stream (5.4), as the committed log has it: by the

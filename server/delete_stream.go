@@ -1,6 +1,7 @@
 package server
 
 import (
+	"math"
 	"strings"
 	"time"
 
@@ -78,8 +79,11 @@ func (w *writer) undeletionBy(stream string, d *decision) (undeletion, error) {
 		return undeletion{}, nil
 	}
 	info, err := w.staged().info(of)
-	if err != nil || !info.softDeleted || info.deleted {
+	if err != nil || !info.softDeleted {
 		return undeletion{}, err
+	}
+	if info.deleted { // a real server counts on from the tombstone
+		return undeletion{stream: of, from: math.MinInt64}, nil
 	}
 	return undeletion{stream: of, from: info.last + 1}, nil
 }

@@ -1,8 +1,6 @@
 package server
 
 import (
-	"bytes"
-	"encoding/json"
 	"math"
 	"strconv"
 	"strings"
@@ -37,45 +35,55 @@ var noMetadata = new(metadata)
 // parseMetadata reads a metadata event. One that is not JSON, or no object, or has a single value of a wrong kind, counts
 // as empty (5.3). Text behind the object is tolerated.
 func parseMetadata(e *messages.EventRecord) *metadata {
-	if e.ContentType != 1 {
-		return noMetadata
-	}
-	keys, ok := objectOf(e.Data)
-	if !ok {
-		return noMetadata
-	}
 	var m metadata
-	var seconds, cache int64
-	var temporary bool
-	ok = wholeNumber(keys["$maxCount"], &m.maxCount) && wholeNumber(keys["$maxAge"], &seconds) && seconds <= maxSeconds &&
-		wholeNumber(keys[keyTruncateBefore], &m.truncateBefore) && wholeNumber(keys["$cacheControl"], &cache) &&
-		parseAs(keys["$tmp"], &temporary) && m.acl.parse(keys["$acl"])
-	if !ok {
+	if e.ContentType != 1 || !m.parse(newJSONReader(e.Data)) {
 		return noMetadata
 	}
-	m.maxCount, m.truncateBefore = max(m.maxCount, 0), max(m.truncateBefore, 0)
-	m.maxAge = max(seconds, 0)
+	m.maxCount, m.maxAge, m.truncateBefore = max(m.maxCount, 0), max(m.maxAge, 0), max(m.truncateBefore, 0)
 	return &m
 }
 
-// maxSeconds is the longest time that .NET has: a longer one, or its negative, is a value of a wrong kind.
+func (m *metadata) parse(r *jsonReader) bool {
+	if !r.is(jsonObject) {
+		return false
+	}
+	for r.is(jsonMember) {
+		var ok bool
+		switch r.text {
+		case "$maxCount":
+			ok = r.wholeNumber(&m.maxCount)
+		case keyTruncateBefore:
+			ok = r.wholeNumber(&m.truncateBefore)
+		case "$maxAge":
+			ok = r.seconds(&m.maxAge)
+		case "$cacheControl":
+			ok = r.seconds(new(int64))
+		case "$tmp":
+			ok = r.is(jsonBoolean)
+		case "$acl":
+			ok = m.acl.parse(r)
+		default:
+			ok = r.skipValue()
+		}
+		if !ok {
+			return false
+		}
+	}
+	return r.kind == jsonObjectEnd
+}
+
+func (r *jsonReader) wholeNumber(n *int64) bool {
+	ok := r.is(jsonInteger)
+	*n = r.integer
+	return ok
+}
+
+// maxSeconds is the longest time that .NET has.
 const maxSeconds int64 = math.MaxInt64 / ticksPerSecond
 
-func wholeNumber(raw json.RawMessage, n *int64) bool { return parseAs(raw, n) }
-
-// parseAs reads a value of one kind. One that is not there leaves v alone; null is of no kind.
-func parseAs(raw json.RawMessage, v any) bool {
-	return raw == nil || (!bytes.Equal(raw, []byte("null")) && json.Unmarshal(raw, v) == nil)
+func (r *jsonReader) seconds(n *int64) bool {
+	return r.wholeNumber(n) && *n >= -maxSeconds && *n <= maxSeconds
 }
-
-// objectOf reads the keys of a JSON object, of double ones the last.
-func objectOf(data []byte) (map[string]json.RawMessage, bool) {
-	var keys map[string]json.RawMessage
-	err := json.NewDecoder(bytes.NewReader(trimBOM(data))).Decode(&keys)
-	return keys, err == nil && keys != nil
-}
-
-func trimBOM(b []byte) []byte { return bytes.TrimPrefix(b, []byte("\xef\xbb\xbf")) }
 
 // metadataCache remembers what metadata events say, so that no read parses JSON. An event never changes, so that what is
 // remembered is right for ever.
@@ -224,53 +232,45 @@ func (v view) eventRecord(stream string, number int64) (e messages.EventRecord, 
 }
 
 // withTruncateBefore rewrites metadata so that they say $tb and keep everything else in its order, as a write to a
-// soft-deleted stream does (4.11). Metadata that are no JSON object are not rewritten.
+// soft-deleted stream does (4.11). Metadata that are not one JSON object, and nothing else, are not rewritten.
 func withTruncateBefore(raw []byte, number int64) ([]byte, bool) {
-	d := json.NewDecoder(bytes.NewReader(trimBOM(raw)))
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+	r := &jsonReader{rest: readable(string(raw))}
+	for r.is(jsonComment) {
+		continue
+	}
+	if r.kind != jsonObject {
 		return nil, false
 	}
-	var keys []string
-	values := make(map[string]json.RawMessage)
-	for d.More() {
-		key, err := d.Token()
-		if err != nil {
-			return nil, false
-		}
-		var value json.RawMessage
-		if err := d.Decode(&value); err != nil {
-			return nil, false
-		}
-		name, _ := key.(string) // a key of an object is nothing else
+	var names []string
+	values := make(map[string][]byte) // with the colon
+	set := func(name string, value []byte) {
 		if _, seen := values[name]; !seen {
-			keys = append(keys, name)
+			names = append(names, name)
 		}
 		values[name] = value
 	}
-	if _, err := d.Token(); err != nil {
+	for r.next() && r.kind != jsonObjectEnd {
+		if r.kind != jsonMember {
+			continue // a comment
+		}
+		name := r.text
+		value, ok := r.copyValue([]byte{':'})
+		if !ok {
+			return nil, false
+		}
+		set(name, value)
+	}
+	ended := r.kind == jsonObjectEnd
+	if r.skipSpace(); !ended || (r.rest != "" && !r.is(jsonComment)) {
 		return nil, false
 	}
-	if _, seen := values[keyTruncateBefore]; !seen {
-		keys = append(keys, keyTruncateBefore)
-	}
-	values[keyTruncateBefore] = strconv.AppendInt(nil, number, 10)
-	return joinObject(keys, values), true
-}
-
-func joinObject(keys []string, values map[string]json.RawMessage) []byte {
-	var out bytes.Buffer
-	encoder := json.NewEncoder(&out)
-	encoder.SetEscapeHTML(false)
-	out.WriteByte('{')
-	for i, key := range keys {
+	set(keyTruncateBefore, strconv.AppendInt([]byte{':'}, number, 10))
+	out := []byte{'{'}
+	for i, name := range names {
 		if i > 0 {
-			out.WriteByte(',')
+			out = append(out, ',')
 		}
-		_ = encoder.Encode(key) // a string into memory: it cannot fail
-		out.Truncate(out.Len() - 1)
-		out.WriteByte(':')
-		_ = json.Compact(&out, values[key]) // it was decoded before
+		out = append(appendQuoted(out, name), values[name]...)
 	}
-	out.WriteByte('}')
-	return out.Bytes()
+	return append(out, '}'), true
 }

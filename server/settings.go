@@ -36,14 +36,34 @@ func (d *settings) of(stream string) *accessList {
 // parseSettings reads the data of a settings event. As with metadata a single value of a wrong kind makes all of it void.
 // Whether the event says that it is JSON does not matter here.
 func parseSettings(data []byte) *settings {
-	keys, ok := objectOf(data)
 	var given settings
-	if !ok || !given.user.parse(keys["$userStreamAcl"]) || !given.system.parse(keys["$systemStreamAcl"]) {
+	if !given.parse(newJSONReader(data)) {
 		return builtInSettings
 	}
 	given.user.complete(&builtInSettings.user)
 	given.system.complete(&builtInSettings.system)
 	return &given
+}
+
+func (d *settings) parse(r *jsonReader) bool {
+	if !r.is(jsonObject) {
+		return false
+	}
+	for r.is(jsonMember) {
+		var ok bool
+		switch r.text {
+		case "$userStreamAcl":
+			ok = d.user.parse(r)
+		case "$systemStreamAcl":
+			ok = d.system.parse(r)
+		default:
+			ok = r.skipValue()
+		}
+		if !ok {
+			return false
+		}
+	}
+	return r.kind == jsonObjectEnd
 }
 
 // complete takes from another list what this one says nothing about.
