@@ -2,6 +2,7 @@ package server
 
 import (
 	"strings"
+	"unicode/utf8"
 
 	"github.com/goeventstore/eventstore/messages"
 	"github.com/goeventstore/eventstore/server/internal/store"
@@ -52,10 +53,15 @@ func (c *session) resolvedEvent(v view, m *messages.EventRead, u *user) (message
 	return result, out, err
 }
 
+// textTwoCharacters is what a real server fails with that takes two characters off the name $.
+const textTwoCharacters = "startIndex cannot be larger than length of string.\nParameter name: startIndex"
+
 // event reads one event of a stream, the last one for the number -1.
 func (v view) event(stream string, number int64) (messages.ReadEventResult, *store.Record, error) {
 	info, err := v.info(stream)
 	switch {
+	case stream == "$":
+		return messages.ReadEventError, nil, readError(textTwoCharacters)
 	case err != nil:
 		return messages.ReadEventError, nil, err
 	case info.deleted:
@@ -89,10 +95,12 @@ func (v view) event(stream string, number int64) (messages.ReadEventResult, *sto
 // event. A real server takes any name for a metastream that starts with $ and has a stream's name behind its first two
 // characters.
 func (v view) missing(stream string, result messages.ReadEventResult) (messages.ReadEventResult, error) {
-	if !strings.HasPrefix(stream, "$") || len(stream) <= 2 {
+	rest, ok := strings.CutPrefix(stream, "$")
+	second, size := utf8.DecodeRuneInString(rest)
+	if !ok || len(rest) <= size || second > 0xFFFF { // it counts in UTF-16
 		return result, nil
 	}
-	head, err := v.store.Head(stream[2:], v.at)
+	head, err := v.store.Head(rest[size:], v.at)
 	if err == nil && head.Last >= 0 && !head.Tombstoned {
 		return messages.ReadEventSuccess, nil
 	}
