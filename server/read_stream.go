@@ -182,17 +182,14 @@ func (e *encoder) read(m *messages.StreamRead, info *streamInfo, first, last int
 // errTargetDenied says that a link leads to a stream that the reader may not read: the whole page is refused (4.9).
 var errTargetDenied = errors.New("the target of a link may not be read")
 
-const textInvalidOrder = "Invalid order of events has been detected in read index for the event stream '%s'. " +
-	"The event %d at position %d goes after the event %d at position %d"
-
 // add appends one event. It stops when the page cannot be sent any more.
 func (e *encoder) add(r *store.Record) bool {
 	if r.Created < e.oldest {
 		return true
 	}
-	// Events in the middle can be too old if the clock was set back between them.
+	// If the clock was set back events in the middle can be too old, and a real server takes its index for broken.
 	if e.last != nil && r.Number != e.last.Number+e.step {
-		e.err = readError(fmt.Sprintf(textInvalidOrder, r.Stream, r.Number, r.Prepare, e.last.Number, e.last.Prepare))
+		e.err = readError(fmt.Sprintf("The events between %d and %d of the stream '%s' are too old.", e.last.Number, r.Number, r.Stream))
 		return false
 	}
 	e.last = r
