@@ -9,6 +9,7 @@ import (
 	"github.com/goeventstore/eventstore"
 	"github.com/goeventstore/eventstore/eventstoretest"
 	"github.com/goeventstore/eventstore/messages"
+	"github.com/goeventstore/eventstore/messages/pb"
 )
 
 func TestReadEvent(t *testing.T) {
@@ -60,10 +61,24 @@ func TestReadEventRaw(t *testing.T) {
 		p.refused(p.call(&messages.EventRead{Stream: stream, Number: number}), "ReadEvent")
 	}
 	p.refused(p.call(&messages.EventRead{Stream: "", Number: 0}), "ReadEvent")
-	// The metadata of a stream that has none is a success without an event.
-	m := p.readEvent("$$"+stream, -1)
-	require.Equal(t, messages.ReadEventSuccess, m.GetResult())
-	require.Nil(t, m.GetEvent().GetEvent())
+	// The metadata of a stream that has none is a success without an event; and any name counts as that of metadata whose
+	// third character is where the name of a stream begins.
+	read := func(name string) *pb.ReadEventCompleted {
+		var m pb.ReadEventCompleted
+		p.call(&messages.EventRead{Stream: name, Number: -1}, p.admin()...).into(t, messages.ReadEventCompleted, &m)
+		require.Nil(t, m.GetEvent().GetEvent(), name)
+		return &m
+	}
+	for name, want := range map[string]messages.ReadEventResult{
+		"$$" + stream: messages.ReadEventSuccess, "$x" + stream: messages.ReadEventSuccess, "$\u00e9" + stream: messages.ReadEventSuccess,
+		"$" + stream: messages.ReadEventNoStream, "$xx" + stream: messages.ReadEventNoStream, "$\U0001f600" + stream: messages.ReadEventNoStream,
+		"$x" + p.in(softDeleted): messages.ReadEventSuccess, "$x" + p.in(hardDeleted): messages.ReadEventNoStream,
+		"$x" + p.in(metadataOnly): messages.ReadEventNoStream, "$x" + p.in(missing): messages.ReadEventNoStream,
+		"$": messages.ReadEventError,
+	} {
+		require.Equal(t, want, read(name).GetResult(), name)
+	}
+	require.NotEmpty(t, read("$").GetError())
 }
 
 // ten are the pages of a stream of ten events: the examples of protocol 4.8, and what surrounds them.
@@ -142,9 +157,6 @@ func TestTruncatedPages(t *testing.T) {
 	_, err := client.Append(ctx, stream, eventstore.NoStream, numbered(0, 10))
 	require.NoError(t, err)
 	require.Equal(t, messages.Success, p.metadata(stream, `{"$tb":4}`).GetResult())
-	if p.forward(stream, 0, 1).numbers != nil {
-		t.Skip("THE SERVER LACKS TRUNCATION BY METADATA ($tb): step 3 of the work on the embedded one")
-	}
 	good := func(next int64, end bool, numbers ...int64) page {
 		return page{result: messages.ReadStreamSuccess, numbers: numbers, next: next, last: 9, end: end}
 	}
