@@ -108,23 +108,17 @@ func (r *jsonReader) take(n int, kind jsonKind) bool {
 }
 
 func (r *jsonReader) comment() bool {
-	r.kind = jsonComment
-	end := 0
+	ok := true
 	switch {
 	case strings.HasPrefix(r.rest, "/*"):
-		end = strings.Index(r.rest[2:], "*/") + 4
-		if end < 4 {
-			return false
-		}
+		_, r.rest, ok = strings.Cut(r.rest[2:], "*/")
 	case strings.HasPrefix(r.rest, "//"):
-		if end = strings.IndexAny(r.rest, "\r\n"); end < 0 {
-			end = len(r.rest)
-		}
+		r.rest = strings.TrimLeftFunc(r.rest, func(c rune) bool { return c != '\r' && c != '\n' })
 	default:
 		return false
 	}
-	r.rest = r.rest[end:]
-	return true
+	r.kind = jsonComment
+	return ok
 }
 
 func (r *jsonReader) closeWith(c byte) bool {

@@ -230,7 +230,7 @@ func TestMetadataUndelete(t *testing.T) {
 		require.EqualValues(t, 1, p.setMetadata(stream, c.json))
 		p.undeleted(stream)
 		json, version := p.metadataOf(stream)
-		require.Equal(t, c.want, json)
+		require.Equal(t, c.want, json) //nolint:testifylint // the very bytes
 		require.EqualValues(t, 2, version, "one more than was told")
 		require.Equal(t, page{result: messages.ReadStreamSuccess, next: 3, last: 2}, p.forward(stream, 0, 2))
 		require.Equal(t, page{result: messages.ReadStreamSuccess, next: 3, last: 2, end: true}, p.forward(stream, 3, 2))
@@ -253,7 +253,7 @@ func TestMetadataUndelete(t *testing.T) {
 	written(t, p.append(stream, -2, uuid.NewString()), 3, 3)
 	p.undeleted(stream)
 	json, _ := p.metadataOf(stream)
-	require.Equal(t, `{"$tb":3,"a":1}`, json)
+	require.Equal(t, `{"$tb":3,"a":1}`, json) //nolint:testifylint // the very bytes
 	// The one below is not.
 	p.setMetadata(stream, `{"$tb":9223372036854775806}`)
 	require.Equal(t, page{result: messages.ReadStreamSuccess, next: messages.DeletedNumber - 1, last: 3}, p.forward(stream, 0, 10))
