@@ -95,7 +95,7 @@ func (v view) page(m *messages.StreamRead, b []byte, may func(stream string) boo
 	case !info.exists():
 		return failedPage(messages.ReadStreamNoStream, info.last, ""), b, nil
 	}
-	e := encoder{view: v, b: b, may: may}
+	e := encoder{view: v, b: b, may: may, last: -1}
 	var p messages.StreamPage
 	if m.Backward {
 		p, err = e.backward(m, &info)
@@ -108,12 +108,10 @@ func (v view) page(m *messages.StreamRead, b []byte, may func(stream string) boo
 // encoder makes a page of a stream.
 type encoder struct {
 	view
-	b      []byte
-	may    func(stream string) bool // nil when links are not resolved
-	oldest int64                    // what was created before is too old
-	step   int64                    // from the number of an event to that of the next, 1 or -1
-	last   *store.Record            // the event added last
-	err    error
+	b    []byte
+	may  func(stream string) bool // nil when links are not resolved
+	last int64                    // the number of the event added last, -1 before
+	err  error
 }
 
 // forward reads upwards from m.From. The sum of From and Count may overflow: the page then ends before it begins, as on
@@ -127,8 +125,8 @@ func (e *encoder) forward(m *messages.StreamRead, info *streamInfo) (messages.St
 		return messages.StreamPage{}, err
 	}
 	p := messages.StreamPage{Next: min(end, info.last) + 1, Last: info.last, EndOfStream: end >= info.last}
-	if e.last != nil {
-		p.Next = e.last.Number + 1
+	if e.last >= 0 {
+		p.Next = e.last + 1
 	}
 	return p, nil
 }
@@ -150,7 +148,7 @@ func (e *encoder) backward(m *messages.StreamRead, info *streamInfo) (messages.S
 	if err := e.read(m, info, start, from); err != nil {
 		return messages.StreamPage{}, err
 	}
-	if start == 0 || (start <= info.last && (e.last == nil || e.last.Number != start)) {
+	if start == 0 || (start <= info.last && e.last != start) {
 		p.EndOfStream = true
 	}
 	if !p.EndOfStream {
@@ -161,17 +159,22 @@ func (e *encoder) backward(m *messages.StreamRead, info *streamInfo) (messages.S
 
 // read adds the events from first to last, in the direction of m.
 func (e *encoder) read(m *messages.StreamRead, info *streamInfo, first, last int64) error {
-	var err error
-	if e.oldest, err = e.view.oldest(info); err != nil || first > info.last {
+	oldest, err := e.oldest(info)
+	if err != nil || first > info.last {
 		return err
+	}
+	add := e.add
+	if e.may != nil {
+		add = e.addResolved
+	}
+	if info.maxAge > 0 {
+		add = e.ifYoung(add, oldest)
 	}
 	last = min(last, info.last)
 	if m.Backward {
-		e.step = -1
-		err = e.store.EventsBackward(m.Stream, first, last, e.at, e.add)
+		err = e.store.EventsBackward(m.Stream, first, last, e.at, add)
 	} else {
-		e.step = 1
-		err = e.store.Events(m.Stream, first, last, e.at, e.add)
+		err = e.store.Events(m.Stream, first, last, e.at, add)
 	}
 	if err == nil {
 		err = e.err
@@ -179,35 +182,41 @@ func (e *encoder) read(m *messages.StreamRead, info *streamInfo, first, last int
 	return err
 }
 
-// errTargetDenied says that a link leads to a stream that the reader may not read: the whole page is refused (4.9).
-var errTargetDenied = errors.New("the target of a link may not be read")
-
 // add appends one event. It stops when the page cannot be sent any more.
 func (e *encoder) add(r *store.Record) bool {
-	if r.Created < e.oldest {
-		return true
-	}
-	// If the clock was set back events in the middle can be too old, and a real server takes its index for broken.
-	if e.last != nil && r.Number != e.last.Number+e.step {
-		e.err = readError(fmt.Sprintf("The events between %d and %d of the stream '%s' are too old.", e.last.Number, r.Number, r.Stream))
-		return false
-	}
-	e.last = r
-	if e.may == nil {
-		e.b = messages.AppendIndexed(e.b, 1, r.Encoded, nil)
-	} else if e.err = e.addResolved(r); e.err != nil {
-		return false
-	}
+	e.b = messages.AppendIndexed(e.b, 1, r.Encoded, nil)
+	e.last = r.Number
 	return len(e.b) <= messages.MaxFrame
 }
 
-func (e *encoder) addResolved(r *store.Record) error {
-	out, err := e.resolve(r)
-	if err == nil && out.target != "" && !e.may(out.target) {
-		err = errTargetDenied
+// errTargetDenied says that a link leads to a stream that the reader may not read: the whole page is refused (4.9).
+var errTargetDenied = errors.New("the target of a link may not be read")
+
+// addResolved appends one event, with its link if it has one.
+func (e *encoder) addResolved(r *store.Record) bool {
+	var out resolved
+	out, e.err = e.resolve(r)
+	if e.err == nil && out.target != "" && !e.may(out.target) {
+		e.err = errTargetDenied
 	}
 	e.b = messages.AppendIndexed(e.b, 1, out.event, out.link)
-	return err
+	e.last = r.Number
+	return e.err == nil && len(e.b) <= messages.MaxFrame
+}
+
+// ifYoung passes over what was created before oldest. If the clock was set back events in the middle can be too old, and
+// then a real server takes its index for broken.
+func (e *encoder) ifYoung(add func(*store.Record) bool, oldest int64) func(*store.Record) bool {
+	return func(r *store.Record) bool {
+		switch {
+		case r.Created < oldest:
+			return true
+		case e.last >= 0 && r.Number != e.last+1 && r.Number != e.last-1:
+			e.err = readError(fmt.Sprintf("The events between %d and %d of the stream '%s' are too old.", e.last, r.Number, r.Stream))
+			return false
+		}
+		return add(r)
+	}
 }
 
 // readableBy tells which streams a user may read.
