@@ -213,6 +213,84 @@ func toPage(m *page) *pb.ReadStreamEventsCompleted {
 	return p
 }
 
+func fromAllRead(p *pb.ReadAllEvents) messages.AllRead {
+	return messages.AllRead{
+		Commit: p.GetCommitPosition(), Prepare: p.GetPreparePosition(), Count: p.GetMaxCount(),
+		ResolveLinks: p.GetResolveLinkTos(), RequireLeader: p.GetRequireLeader(),
+	}
+}
+
+func toAllRead(m *messages.AllRead) *pb.ReadAllEvents {
+	return &pb.ReadAllEvents{
+		CommitPosition: &m.Commit, PreparePosition: &m.Prepare, MaxCount: &m.Count,
+		ResolveLinkTos: &m.ResolveLinks, RequireLeader: &m.RequireLeader,
+	}
+}
+
+// allPage is an AllPage together with its events.
+type allPage struct {
+	Commit, Prepare         int64
+	NextCommit, NextPrepare int64
+	Result                  messages.ReadAllResult
+	Error                   string
+	Count                   int
+	Events                  []messages.ResolvedEvent
+}
+
+func decodeAllPage(b []byte, names *messages.Names) (allPage, error) {
+	var m messages.AllPage
+	if err := m.Decode(b); err != nil {
+		return allPage{}, err
+	}
+	p := allPage{
+		Commit: m.Commit, Prepare: m.Prepare, NextCommit: m.NextCommit, NextPrepare: m.NextPrepare,
+		Result: m.Result, Error: m.Error, Count: m.Count,
+	}
+	err := m.Each(names, func(e *messages.ResolvedEvent) bool {
+		p.Events = append(p.Events, *e)
+		return true
+	})
+	return p, err
+}
+
+func (p *allPage) appendTo(b []byte) []byte {
+	m := messages.AllPage{
+		Commit: p.Commit, Prepare: p.Prepare, NextCommit: p.NextCommit, NextPrepare: p.NextPrepare, Result: p.Result, Error: p.Error,
+	}
+	b = m.AppendHead(b)
+	for i := range p.Events {
+		e := &p.Events[i]
+		event, link := records(e)
+		b = messages.AppendResolved(b, 3, event, link, e.Commit, e.Prepare)
+	}
+	return m.AppendTo(b)
+}
+
+func fromAllPage(p *pb.ReadAllEventsCompleted) allPage {
+	m := allPage{
+		Commit: p.GetCommitPosition(), Prepare: p.GetPreparePosition(), NextCommit: p.GetNextCommitPosition(),
+		NextPrepare: p.GetNextPreparePosition(), Result: p.GetResult(), Error: p.GetError(), Count: len(p.GetEvents()),
+	}
+	for _, e := range p.GetEvents() {
+		m.Events = append(m.Events, fromResolved(e))
+	}
+	return m
+}
+
+func toAllPage(m *allPage) *pb.ReadAllEventsCompleted {
+	p := &pb.ReadAllEventsCompleted{
+		CommitPosition: &m.Commit, PreparePosition: &m.Prepare, NextCommitPosition: &m.NextCommit, NextPreparePosition: &m.NextPrepare,
+		Error: optional(m.Error),
+	}
+	if m.Result != messages.ReadAllSuccess {
+		p.Result = &m.Result
+	}
+	for i := range m.Events {
+		p.Events = append(p.Events, toResolved(&m.Events[i]))
+	}
+	return p
+}
+
 func fromEventRead(p *pb.ReadEvent) messages.EventRead {
 	return messages.EventRead{
 		Stream: p.GetEventStreamId(), Number: p.GetEventNumber(), ResolveLinks: p.GetResolveLinkTos(), RequireLeader: p.GetRequireLeader(),

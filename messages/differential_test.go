@@ -15,7 +15,7 @@ import (
 //
 // The two differ in three things, all wanted:
 //   - an event id of neither 0 nor 16 bytes is malformed in the fast form, also where a later one replaces it;
-//   - StreamPage.Decode does not look into the events, Each does: malformed is what either of the two refuses;
+//   - StreamPage.Decode and AllPage.Decode do not look into the events, Each does: malformed is what either of the two refuses;
 //   - fields 3 and 4 of a ResolvedIndexedEvent, unknown to protobuf, are read as positions.
 
 // same decodes b in both forms and requires the same outcome: an error in both or in none, and without one the same
@@ -119,6 +119,29 @@ func pageBack(t *testing.T, p page) {
 	require.NoError(t, err)
 	for i := range p.Events {
 		p.Events[i] = writtenEvent(p.Events[i])
+	}
+	require.Equal(t, p, back)
+}
+
+func allReadBack(t *testing.T, m messages.AllRead) {
+	t.Helper()
+	b, err := m.AppendTo(nil)
+	require.NoError(t, err)
+	written(t, b, toAllRead(&m))
+	back := messages.AllRead{Backward: m.Backward}
+	require.NoError(t, back.Decode(b))
+	require.Equal(t, m, back)
+}
+
+func allPageBack(t *testing.T, p allPage) {
+	t.Helper()
+	b := p.appendTo(nil)
+	written(t, b, toAllPage(&p))
+	back, err := decodeAllPage(b, nil)
+	require.NoError(t, err)
+	for i := range p.Events {
+		p.Events[i] = writtenEvent(p.Events[i])
+		p.Events[i].HasPosition = true // it is always written
 	}
 	require.Equal(t, p, back)
 }
@@ -267,6 +290,34 @@ func FuzzStreamPage(f *testing.F) {
 		p, ok := same(t, b, names, &slow, decodePage, func() page { return fromPage(&slow) })
 		if ok {
 			pageBack(t, p)
+		}
+	})
+}
+
+func FuzzAllRead(f *testing.F) {
+	seed(f)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var slow pb.ReadAllEvents
+		m, ok := same(t, b, nil, &slow, func(b []byte, _ *messages.Names) (m messages.AllRead, err error) {
+			m.Commit, m.ResolveLinks = 9, true // what was there before
+			err = m.Decode(b)
+			return m, err
+		}, func() messages.AllRead { return fromAllRead(&slow) })
+		if ok {
+			allReadBack(t, m)
+		}
+	})
+}
+
+func FuzzAllPage(f *testing.F) {
+	seed(f)
+	f.Add(unhex(f, allPageWire))
+	names := new(messages.Names)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var slow pb.ReadAllEventsCompleted
+		p, ok := same(t, b, names, &slow, decodeAllPage, func() allPage { return fromAllPage(&slow) })
+		if ok {
+			allPageBack(t, p)
 		}
 	})
 }

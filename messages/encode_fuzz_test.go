@@ -31,7 +31,7 @@ func FuzzEncode(f *testing.F) {
 		if event.HasLink {
 			event.Link = link
 		}
-		switch kind % 8 {
+		switch kind % 10 {
 		case 0:
 			recordBack(t, record)
 		case 1:
@@ -77,6 +77,19 @@ func FuzzEncode(f *testing.F) {
 			eventReadBack(t, messages.EventRead{Stream: stream, Number: a, ResolveLinks: flag(0), RequireLeader: flag(1)})
 		case 7:
 			eventReadCompletedBack(t, messages.EventReadCompleted{Result: messages.ReadEventResult(x), Event: event, Error: message})
+		case 8:
+			allReadBack(t, messages.AllRead{
+				Commit: a, Prepare: b, Count: x, ResolveLinks: flag(0), RequireLeader: flag(1), Backward: flag(2),
+			})
+		case 9:
+			p := allPage{Commit: a, Prepare: b, NextCommit: c, NextPrepare: d, Result: messages.ReadAllResult(x), Error: message}
+			for i := range flags >> 3 & 7 {
+				e := event
+				e.Commit, e.Prepare = a+int64(i), d
+				p.Events = append(p.Events, e)
+			}
+			p.Count = len(p.Events)
+			allPageBack(t, p)
 		}
 	})
 }

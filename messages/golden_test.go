@@ -155,6 +155,53 @@ func TestGoldenPage(t *testing.T) {
 	}
 }
 
+// allPageWire is a page with an event, its link resolved, and a link without a target.
+const allPageWire = "08f21710f217" +
+	"1a9c010a450a0c612d742d353761356632316510011a1009f09ce9d13dc74206372a0858a08d74220174280130013a077b2261223a317d420048d0dab1f199f6d1ef08508fb2b9eb9f34" +
+	"124d0a0c612d6c2d323030383466373210001a10094d0414db0f1914ab682e0f7e3c2b482202243e280030003a0e3140612d742d3537613566323165420048ced6b2f199f6d1ef085091b2b9eb9f3418e01820e018" +
+	"1a55124d0a0c612d6c2d323030383466373210011a101a6b2af457899822dfb433ff8203ba3d2202243e280030003a0e3940612d742d3537613566323165420048a0d8b2f199f6d1ef085091b2b9eb9f3418d61920d619" +
+	"20cc1a2800"
+
+func TestGoldenAllPage(t *testing.T) {
+	target := messages.EventRecord{
+		Stream: "a-t-57a5f21e", Number: 1, ID: uuid.MustParse("e99cf009-3dd1-42c7-0637-2a0858a08d74"), Type: "t", ContentType: 1,
+		MetadataType: 1, Data: []byte(`{"a":1}`), Metadata: []byte{}, Created: 639308500298394960, CreatedEpoch: 1795253229839,
+	}
+	link := messages.EventRecord{
+		Stream: "a-l-20084f72", Number: 0, ID: uuid.MustParse("14044d09-0fdb-1419-ab68-2e0f7e3c2b48"), Type: "$>",
+		Data: []byte("1@a-t-57a5f21e"), Metadata: []byte{}, Created: 639308500298410830, CreatedEpoch: 1795253229841,
+	}
+	lost := link
+	lost.Number, lost.ID, lost.Data = 1, uuid.MustParse("f42a6b1a-8957-2298-dfb4-33ff8203ba3d"), []byte("9@a-t-57a5f21e")
+	lost.Created = 639308500298411040
+	tests := []struct {
+		name, wire string
+		want       allPage
+	}{
+		{"resolved", allPageWire, allPage{
+			Commit: 3058, Prepare: 3058, NextCommit: 3404, Count: 2, Events: []messages.ResolvedEvent{
+				{HasEvent: true, Event: target, HasLink: true, Link: link, HasPosition: true, Commit: 3168, Prepare: 3168},
+				{HasLink: true, Link: lost, HasPosition: true, Commit: 3286, Prepare: 3286},
+			},
+		}},
+		{"the end", "08be1110be1120be1128be11", allPage{Commit: 2238, Prepare: 2238, NextCommit: 2238, NextPrepare: 2238}},
+		{"denied", "0800100020ffffffffffffffffff0128ffffffffffffffffff013003", allPage{
+			NextCommit: -1, NextPrepare: -1, Result: messages.ReadAllAccessDenied,
+		}},
+		{"refused", "08ffffffffffffffffff01100020ffffffffffffffffff0128ffffffffffffffffff0130023a11496e76616c696420706f736974696f6e2e", allPage{
+			Commit: -1, NextCommit: -1, NextPrepare: -1, Result: messages.ReadAllError, Error: "Invalid position.",
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var slow pb.ReadAllEventsCompleted
+			golden(t, unhex(t, tt.wire), tt.want, func(b []byte) (allPage, error) { return decodeAllPage(b, nil) },
+				&slow, func() allPage { return fromAllPage(&slow) })
+			require.Equal(t, unhex(t, tt.wire), tt.want.appendTo(nil), "as a real server wrote it")
+		})
+	}
+}
+
 func TestGoldenRequests(t *testing.T) {
 	t.Run("write", func(t *testing.T) {
 		b := bodyOf(t, "3f0000008200000000000000000000000000000000060a0674763239623510071a1f0a100f0e0d0c0b0a09080706050403020100"+
@@ -183,6 +230,15 @@ func TestGoldenRequests(t *testing.T) {
 			err = m.Decode(b, nil)
 			return m, err
 		}, &slow, func() messages.StreamRead { return fromStreamRead(&slow) })
+	})
+	t.Run("read all", func(t *testing.T) {
+		b := bodyOf(t, "3d000000b8010000000000000000000000000000000d0561646d696e086368616e67656974"+
+			"08ffffffffffffffffff0110ffffffffffffffffff01180120002801", messages.ReadAllEventsBackward)
+		var slow pb.ReadAllEvents
+		golden(t, b, messages.AllRead{Commit: -1, Prepare: -1, Count: 1, RequireLeader: true}, func(b []byte) (m messages.AllRead, err error) {
+			err = m.Decode(b)
+			return m, err
+		}, &slow, func() messages.AllRead { return fromAllRead(&slow) })
 	})
 }
 

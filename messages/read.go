@@ -93,15 +93,20 @@ func (m *StreamPage) Decode(body []byte) error {
 // Each decodes the page's events, one after the other into the same record, until yield returns false. What the record
 // aliases is the page's body; the record itself is used again for the next event.
 func (m *StreamPage) Each(names *Names, yield func(*ResolvedEvent) bool) error {
-	e := m.record
+	return eachEvent(m.body, 1, &m.record, names, yield, "ReadStreamEventsCompleted")
+}
+
+// eachEvent decodes the fields num of a page as events into a record that is kept.
+func eachEvent(body []byte, num protowire.Number, record **ResolvedEvent, names *Names, yield func(*ResolvedEvent) bool, message string) error {
+	e := *record
 	if e == nil {
 		e = new(ResolvedEvent)
 	}
-	m.record = nil // an Each inside of yield takes another one
-	defer func() { m.record = e }()
-	f := fields{rest: m.body}
+	*record = nil // an Each inside of yield takes another one
+	defer func() { *record = e }()
+	f := fields{rest: body}
 	for f.next() {
-		if !f.is(1, text) {
+		if !f.is(num, text) {
 			continue
 		}
 		*e = ResolvedEvent{}
@@ -112,7 +117,7 @@ func (m *StreamPage) Each(names *Names, yield func(*ResolvedEvent) bool) error {
 			return nil
 		}
 	}
-	return f.fail("ReadStreamEventsCompleted")
+	return f.fail(message)
 }
 
 // AppendTo appends what follows the events of a page, which AppendIndexed wrote before as fields 1. The error text is

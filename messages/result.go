@@ -12,6 +12,9 @@ type ReadEventResult = pb.ReadEventCompleted_ReadEventResult
 // ReadStreamResult is the outcome of reading a page of a stream. Its NotModified never appears over TCP.
 type ReadStreamResult = pb.ReadStreamEventsCompleted_ReadStreamResult
 
+// ReadAllResult is the outcome of reading a page of all streams. Its NotModified never appears over TCP.
+type ReadAllResult = pb.ReadAllEventsCompleted_ReadAllResult
+
 // The outcomes, under shorter names than the generated ones.
 const (
 	Success              = pb.OperationResult_Success
@@ -36,6 +39,11 @@ const (
 	ReadStreamNotModified   = pb.ReadStreamEventsCompleted_NotModified
 	ReadStreamError         = pb.ReadStreamEventsCompleted_Error
 	ReadStreamAccessDenied  = pb.ReadStreamEventsCompleted_AccessDenied
+
+	ReadAllSuccess      = pb.ReadAllEventsCompleted_Success
+	ReadAllNotModified  = pb.ReadAllEventsCompleted_NotModified
+	ReadAllError        = pb.ReadAllEventsCompleted_Error
+	ReadAllAccessDenied = pb.ReadAllEventsCompleted_AccessDenied
 )
 
 // The numbers with a meaning of their own.

@@ -117,3 +117,101 @@ func BenchmarkReadPage(b *testing.B) {
 		b.SetBytes(int64(len(f.Body)))
 	}
 }
+
+// BenchmarkReadAllPage is BenchmarkReadPage for all streams.
+func BenchmarkReadAllPage(b *testing.B) {
+	for name, m := range map[string]*messages.AllRead{
+		"forward": {Count: 500}, "backward": {Commit: -1, Prepare: -1, Count: 500, Backward: true},
+	} {
+		b.Run(name, func(b *testing.B) {
+			conn := dialTCP(b)
+			r := messages.NewReader(conn, 256<<10)
+			events := make([]messages.NewEvent, 500)
+			for i := range events {
+				events[i] = messages.NewEvent{ID: uuid.New(), Type: "happened", ContentType: 1, Data: make([]byte, 256)}
+			}
+			credentials, err := messages.AppendCredentials(nil, "admin", "changeit")
+			require.NoError(b, err)
+			ask := func(request []byte) messages.Frame {
+				if _, err := conn.Write(request); err != nil {
+					b.Fatal(err)
+				}
+				f, err := r.Next()
+				if err != nil {
+					b.Fatal(err)
+				}
+				return f
+			}
+			write, err := messages.AppendFrame(nil, messages.ID{1}, nil, &messages.Append{Stream: "bench", Expected: expectNoStream, Events: events})
+			require.NoError(b, err)
+			ask(write)
+			request, err := messages.AppendFrame(nil, messages.ID{1}, credentials, m)
+			require.NoError(b, err)
+			b.ReportAllocs()
+			b.ResetTimer()
+			for range b.N {
+				f := ask(request)
+				b.SetBytes(int64(len(f.Body)))
+			}
+		})
+	}
+}
+
+// BenchmarkLive delivers events of 256 bytes, written 100 at a time, to one subscription over TCP, beside idle ones on the
+// same connection. An operation is one event, written and delivered.
+func BenchmarkLive(b *testing.B) {
+	for name, live := range map[string]struct {
+		stream string
+		idle   int
+	}{"stream": {"bench", 0}, "all": {"", 0}, "5000 idle": {"bench", 5000}} {
+		b.Run(name, func(b *testing.B) {
+			const each = 100
+			conn := dialTCP(b)
+			r := messages.NewReader(conn, 256<<10)
+			credentials, err := messages.AppendCredentials(nil, "admin", "changeit")
+			require.NoError(b, err)
+			subscribe := func(id messages.ID, stream string) {
+				body := append([]byte{0x0A, byte(len(stream))}, stream...)
+				frame, err := messages.AppendFrame(nil, id, credentials, messages.Raw(messages.SubscribeToStream, body))
+				require.NoError(b, err)
+				_, err = conn.Write(frame)
+				require.NoError(b, err)
+				f, err := r.Next()
+				require.NoError(b, err)
+				require.Equal(b, messages.SubscriptionConfirmation, f.Command)
+			}
+			for i := range live.idle {
+				subscribe(messages.ID{2, byte(i), byte(i >> 8)}, "idle")
+			}
+			subscribe(messages.ID{1}, live.stream)
+			events := make([]messages.NewEvent, each)
+			for i := range events {
+				events[i] = messages.NewEvent{ID: uuid.New(), Type: "happened", ContentType: 1, Data: make([]byte, 256)}
+			}
+			request := &messages.Append{Stream: "bench", Expected: expectAny, Events: events}
+			var frame []byte
+			b.ReportAllocs()
+			b.ResetTimer()
+			for i := 0; i < b.N; i += each {
+				for k := range events {
+					events[k].ID[0], events[k].ID[1], events[k].ID[2], events[k].ID[3] = byte(i), byte(i>>8), byte(i>>16), byte(i>>24)
+				}
+				if frame, err = messages.AppendFrame(frame[:0], messages.ID{3}, nil, request); err != nil {
+					b.Fatal(err)
+				}
+				if _, err := conn.Write(frame); err != nil {
+					b.Fatal(err)
+				}
+				for seen := 0; seen < each+1; { // and the answer
+					f, err := r.Next()
+					if err != nil {
+						b.Fatal(err)
+					}
+					if f.Command != messages.HeartbeatRequest {
+						seen++
+					}
+				}
+			}
+		})
+	}
+}

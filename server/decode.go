@@ -36,6 +36,7 @@ var (
 
 	readEventShape   = shape{fields: [8]kind{1: text, 2: int64s, 3: boolean, 4: boolean}}
 	readStreamShape  = shape{fields: [8]kind{1: text, 2: int64s, 3: int32s, 4: boolean, 5: boolean}}
+	readAllShape     = shape{fields: [8]kind{1: int64s, 2: int64s, 3: int32s, 4: boolean, 5: boolean}}
 	subscribeShape   = shape{fields: [8]kind{1: text, 2: boolean}}
 	unsubscribeShape = shape{}
 	identifyShape    = shape{fields: [8]kind{1: int32s, 2: text}}

@@ -124,11 +124,13 @@ type view struct {
 	cache *metadataCache
 	now   func() time.Time
 	at    int64
+	end   int64 // where the log ends
 }
 
 // view is the log as it is committed now.
 func (s *Server) view() view {
-	return view{store: s.store, cache: &s.metadata, now: s.now, at: s.store.Tip().Commit}
+	tip := s.store.Tip()
+	return view{store: s.store, cache: &s.metadata, now: s.now, at: tip.Commit, end: tip.End}
 }
 
 // streamInfo is what the answers about a stream depend on.

@@ -44,6 +44,7 @@ type output struct {
 	bytes  int      // not yet written, those under way included
 	frames int      // likewise
 	final  error    // the peer is told this and then the session ends: nothing more is added
+	ahead  bool     // the events of the last write that had replies too went before these
 	dirty  []*subscription
 	share  share
 }
@@ -178,6 +179,7 @@ type batch struct {
 	urgent  []byte
 	chunks  [][]byte
 	events  []byte          // frames of subscriptions, not counted as pending: the pump has a limit of its own
+	ahead   bool            // the events go before the chunks
 	buffers net.Buffers     // all of the above as the socket takes them
 	rest    net.Buffers     // what of them is not written yet
 	bytes   int             // of urgent and chunks
@@ -196,9 +198,17 @@ func (o *output) take(b *batch) bool {
 	b.bytes, b.frames = o.bytes, o.frames // those of the batch before were subtracted when it was written
 	b.final = o.final
 	o.open = false
+	confirmed := false
 	for _, sub := range b.dirty {
-		sub.dirty = false
+		confirmed = confirmed || sub.fresh
+		sub.dirty, sub.fresh = false, false
 	}
+	// A real server has both orders of a live event and the answer to its own write (4.1): here they take turns, so that no
+	// client comes to rely on one. Only a confirmation goes before its events always.
+	if len(b.dirty) > 0 && len(b.chunks) > 0 && !confirmed {
+		o.ahead = !o.ahead
+	}
+	b.ahead = o.ahead && !confirmed
 	return len(b.urgent) > 0 || len(b.chunks) > 0 || len(b.dirty) > 0 || b.final != nil
 }
 
@@ -268,8 +278,11 @@ func (c *session) write(b *batch) error {
 	if len(b.urgent) > 0 {
 		buffers = append(buffers, b.urgent)
 	}
+	if len(b.events) > 0 && b.ahead {
+		buffers = append(buffers, b.events)
+	}
 	buffers = append(buffers, b.chunks...)
-	if len(b.events) > 0 {
+	if len(b.events) > 0 && !b.ahead {
 		buffers = append(buffers, b.events)
 	}
 	b.buffers = buffers

@@ -235,9 +235,14 @@ func (p *peer) delete(stream string, expected int64, hard bool) *pb.DeleteStream
 	return &m
 }
 
-func (p *peer) subscribe(stream string) (messages.ID, *pb.SubscriptionConfirmation) {
+func (p *peer) subscribe(stream string, credentials ...string) (messages.ID, *pb.SubscriptionConfirmation) {
 	p.t.Helper()
-	id := p.send(messages.Of(messages.SubscribeToStream, &pb.SubscribeToStream{EventStreamId: &stream, ResolveLinkTos: proto.Bool(false)}))
+	return p.subscribeTo(stream, false, credentials...)
+}
+
+func (p *peer) subscribeTo(stream string, resolve bool, credentials ...string) (messages.ID, *pb.SubscriptionConfirmation) {
+	p.t.Helper()
+	id := p.send(messages.Of(messages.SubscribeToStream, &pb.SubscribeToStream{EventStreamId: &stream, ResolveLinkTos: &resolve}), credentials...)
 	a := p.reply(id)
 	require.Equal(p.t, messages.SubscriptionConfirmation, a.command, "%s", a.body)
 	var m pb.SubscriptionConfirmation

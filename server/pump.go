@@ -83,18 +83,22 @@ func (c *session) deliver(sub *subscription, v view, b *batch) (more bool, err e
 		if r.Kind != store.Event {
 			return true
 		}
-		b.events, failed = appendAppeared(b.events, sub.id, r, narrow)
+		var out resolved
+		if out, failed = v.delivered(r, sub.resolve, narrow); failed != nil {
+			return false
+		}
+		b.events, failed = appendAppeared(b.events, sub.id, &out, r.Position())
 		sub.passed(r)
 		return failed == nil
 	}
 	switch {
 	case sub.stream == "":
-		err = v.store.Log(sub.next, v.at, yield)
+		err = v.store.Log(sub.place, v.at, yield)
 		if err == nil && !more {
-			sub.next = v.at + 1
+			sub.place = store.Position{Commit: v.at + 1}
 		}
-	case sub.next != noNumber:
-		err = v.store.Events(sub.stream, sub.next, messages.DeletedNumber, v.at, yield)
+	case sub.number != noNumber:
+		err = v.store.Events(sub.stream, sub.number, messages.DeletedNumber, v.at, yield)
 	}
 	if err == nil {
 		err = failed
@@ -106,20 +110,28 @@ func (c *session) deliver(sub *subscription, v view, b *batch) (more bool, err e
 func (sub *subscription) passed(r *store.Record) {
 	switch {
 	case sub.stream == "":
-		sub.next = r.Commit + 1
+		sub.place = store.Position{Commit: r.Commit, Prepare: r.Prepare + 1}
 	case r.Number == store.DeletedNumber:
-		sub.next = noNumber
+		sub.number = noNumber
 	default:
-		sub.next = r.Number + 1
+		sub.number = r.Number + 1
 	}
 }
 
 // appendAppeared appends the frame that delivers an event.
-func appendAppeared(b []byte, id messages.ID, r *store.Record, narrow bool) ([]byte, error) {
+func appendAppeared(b []byte, id messages.ID, out *resolved, at store.Position) ([]byte, error) {
 	start := len(b)
 	b = messages.AppendFrameStart(b, messages.StreamEventAppeared, id, nil)
-	b = messages.AppendAppeared(b, encoded(r, narrow), nil, r.Commit, r.Prepare)
+	b = messages.AppendAppeared(b, out.event, out.link, at.Commit, at.Prepare)
 	return messages.EndFrame(b, start)
+}
+
+// delivered is an event as a client with these numbers gets it, with its link followed if that is wanted.
+func (v view) delivered(r *store.Record, follow, narrow bool) (resolved, error) {
+	if follow && r.Type == typeLink {
+		return v.resolve(r)
+	}
+	return resolved{event: encoded(r, narrow)}, nil
 }
 
 // encoded is a record as a client with these numbers gets it: as it is stored, unless it is a tombstone, whose number

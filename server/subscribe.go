@@ -6,6 +6,7 @@ import (
 
 	"github.com/goeventstore/eventstore/messages"
 	"github.com/goeventstore/eventstore/messages/pb"
+	"github.com/goeventstore/eventstore/server/internal/store"
 )
 
 // maxSubscriptions bounds the subscriptions of one connection.
@@ -16,13 +17,16 @@ type subscription struct {
 	session *session
 	id      messages.ID
 	stream  string // "" for the whole log
+	resolve bool   // links are followed; whether their targets may be read is not asked (4.9)
 
-	// next is the number of the next event, or the position in the log. It is set before the subscription is live, and
-	// the session's write goroutine's alone afterwards.
-	next int64
+	// The cursor: the number of the next event of the stream, or where the rest of the log begins. It is set before the
+	// subscription is live, and the session's write goroutine's alone afterwards.
+	number int64
+	place  store.Position
 
 	// The session's output lock guards these.
 	live  bool // the confirmation is queued
+	fresh bool // and not taken by the write goroutine yet
 	dirty bool // it is on the output's list
 	gone  bool // unsubscribed
 }
@@ -43,7 +47,7 @@ func (c *session) subscribe(f *messages.Frame, u *user) error {
 		reason := pb.SubscriptionDropped_AccessDenied
 		return c.replyMessage(messages.SubscriptionDropped, f.ID, &pb.SubscriptionDropped{Reason: &reason})
 	}
-	sub := &subscription{session: c, id: f.ID, stream: stream}
+	sub := &subscription{session: c, id: f.ID, stream: stream, resolve: m.GetResolveLinkTos()}
 	// It is registered before the log is looked at: what is committed in between is either seen here, or marks it.
 	c.server.subscriptions.add(sub)
 	confirmation, err := sub.begin()
@@ -63,7 +67,7 @@ func (sub *subscription) begin() (*pb.SubscriptionConfirmation, error) {
 	v := sub.session.server.view()
 	confirmation := &pb.SubscriptionConfirmation{LastCommitPosition: &v.at}
 	if sub.stream == "" {
-		sub.next = v.at + 1
+		sub.place = store.Position{Commit: v.at + 1}
 		return confirmation, nil
 	}
 	info, err := v.info(sub.stream)
@@ -71,19 +75,16 @@ func (sub *subscription) begin() (*pb.SubscriptionConfirmation, error) {
 		return nil, err
 	}
 	last := info.last
-	if info.deleted {
-		last = messages.DeletedNumber
+	sub.number = info.last + 1
+	if info.deleted { // a metastream may go on, but not beyond this number
+		last, sub.number = messages.DeletedNumber, noNumber
 	}
 	last = sub.session.number(last)
 	confirmation.LastEventNumber = &last
-	sub.next = info.last + 1
-	if info.head.Tombstoned {
-		sub.next = noNumber
-	}
 	return confirmation, nil
 }
 
-// noNumber is the cursor of a stream that will have no more events.
+// noNumber is the cursor in a stream that has no more events to deliver.
 const noNumber = -1
 
 // confirm queues the confirmation and makes the subscription live in one step, so that no event comes before it.
@@ -96,7 +97,7 @@ func (c *session) confirm(sub *subscription, confirmation *pb.SubscriptionConfir
 	o := c.out
 	o.mu.Lock()
 	err = o.add(frame)
-	sub.live = true
+	sub.live, sub.fresh = true, true
 	o.mark(sub) // for what was committed since the cursor was set
 	o.mu.Unlock()
 	signal(o.wake)

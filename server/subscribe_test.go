@@ -1,6 +1,7 @@
 package server
 
 import (
+	"encoding/binary"
 	"fmt"
 	"runtime"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/goeventstore/eventstore/internal/memnet"
 	"github.com/goeventstore/eventstore/messages"
 	"github.com/goeventstore/eventstore/messages/pb"
+	"github.com/goeventstore/eventstore/server/internal/store"
 )
 
 func TestSubscription(t *testing.T) {
@@ -267,4 +269,198 @@ func TestFairness(t *testing.T) {
 		before++
 	}
 	require.Less(t, before, 450)
+}
+
+// linkTo writes events that are links to a stream: a number each.
+func (p *peer) linkTo(links string, data ...string) {
+	p.t.Helper()
+	var made []messages.NewEvent
+	for _, target := range data {
+		made = append(made, messages.NewEvent{ID: uuid.New(), Type: typeLink, Data: []byte(target)})
+	}
+	a := p.call(&messages.Append{Stream: links, Expected: expectAny, Events: made}, "admin", "changeit")
+	var m messages.AppendCompleted
+	require.NoError(p.t, m.Decode(a.body))
+	require.Equal(p.t, messages.Success, m.Result, m.Message)
+}
+
+// TestLinksAreResolved for those who want it, in a stream and in all: what cannot be found is delivered as the link alone,
+// and nobody asks whether a target may be read.
+func TestLinksAreResolved(t *testing.T) {
+	n := run(t)
+	p, w := n.peer(t), n.peer(t)
+	w.appended("target", expectNoStream, "ab")
+	w.appended("soft", expectNoStream, "a")
+	w.delete("soft", expectAny, false)
+	w.appended("hard", expectNoStream, "a")
+	w.delete("hard", expectAny, true)
+	w.call(&messages.Append{Stream: "$secret", Expected: expectAny, Events: events("s")}, "admin", "changeit")
+	plain, _ := p.subscribe("links")
+	resolving, _ := p.subscribeTo("links", true)
+	all, _ := p.subscribeTo("", true, "admin", "changeit")
+	links := []string{"1@target", "-1@target", "7@target", "0@soft", "0@hard", "0@$secret", "0@none", "nonsense", "-2@target", "0@links"}
+	w.linkTo("links", links...)
+	want := []string{"1@target", "1@target", "", "", "", "0@$secret", "", "", "", "0@links"}
+	for i, link := range links {
+		e := p.event(plain)
+		require.True(t, e.HasEvent)
+		require.False(t, e.HasLink)
+		require.Equal(t, link, string(e.Event.Data))
+		for _, id := range []messages.ID{resolving, all} {
+			r := p.event(id)
+			require.True(t, r.HasLink, link)
+			require.Equal(t, e.Event, r.Link)
+			require.Equal(t, want[i] != "", r.HasEvent, link)
+			if r.HasEvent {
+				require.Equal(t, want[i], fmt.Sprintf("%d@%s", r.Event.Number, r.Event.Stream))
+			}
+			require.Equal(t, [2]int64{e.Commit, e.Prepare}, [2]int64{r.Commit, r.Prepare}, "of the link")
+		}
+	}
+	w.appended("links", expectAny, "a") // no link
+	for _, id := range []messages.ID{plain, resolving, all} {
+		e := p.event(id)
+		require.True(t, e.HasEvent)
+		require.False(t, e.HasLink)
+	}
+	p.quiet()
+}
+
+// TestWhatIsHiddenIsDelivered: $maxCount, $tb and $maxAge hide events from reads, not from subscriptions.
+func TestWhatIsHiddenIsDelivered(t *testing.T) {
+	n := run(t)
+	p, w := n.peer(t), n.peer(t)
+	for i, metadata := range []string{`{"$maxCount":1}`, `{"$tb":100}`, `{"$maxAge":1}`} {
+		stream := fmt.Sprint("hidden-", i)
+		w.appended(stream, expectNoStream, "ab")
+		w.metadata(stream, metadata)
+		id, confirmation := p.subscribe(stream)
+		require.EqualValues(t, 1, confirmation.GetLastEventNumber())
+		w.appended(stream, expectAny, "cde")
+		for number := range int64(3) {
+			require.Equal(t, 2+number, p.event(id).Event.Number)
+		}
+	}
+	p.quiet()
+}
+
+// TestMetastreamOfADeletedStream: it may go on, and who subscribes to it then hears nothing of that.
+func TestMetastreamOfADeletedStream(t *testing.T) {
+	n := run(t)
+	p, w := n.peer(t), n.peer(t)
+	w.appended("s", expectNoStream, "a")
+	w.metadata("s", `{"a":1}`)
+	before, _ := p.subscribe("$$s")
+	w.delete("s", expectAny, true)
+	after, confirmation := p.subscribe("$$s")
+	require.Equal(t, messages.DeletedNumber, confirmation.GetLastEventNumber())
+	require.Equal(t, messages.Success, w.metadata("s", `{"a":2}`).Result)
+	require.EqualValues(t, 1, p.event(before).Event.Number)
+	p.quiet()
+	require.Equal(t, messages.SubscriptionDropped, p.ask(messages.UnsubscribeFromStream, 0, after, "").command)
+}
+
+// TestTransactionIsDelivered at its commit, in its order, by a cursor that may stop in the middle of it.
+func TestTransactionIsDelivered(t *testing.T) {
+	m := store.NewMemory(100)
+	event := func(stream string, number, commit, prepare, end int64, size int) {
+		e := messages.EventRecord{Stream: stream, Number: number, Data: make([]byte, size)}
+		require.NoError(t, m.Stage(end, store.Record{Stream: stream, Number: number, Commit: commit, Prepare: prepare, Encoded: e.AppendTo(nil)}))
+	}
+	pending := func(at, end int64) {
+		require.NoError(t, m.Stage(end, store.Record{Kind: store.Pending, Commit: at, Prepare: at}))
+	}
+	c := &session{out: newOutput()}
+	c.version.Store(1)
+	deliver := func(sub *subscription) (places []store.Position) {
+		tip := m.Tip()
+		var b batch
+		_, err := c.deliver(sub, view{store: m, at: tip.Commit, end: tip.End}, &b)
+		require.NoError(t, err)
+		for rest := b.events; len(rest) > 0; {
+			size := 4 + int(binary.LittleEndian.Uint32(rest))
+			f, err := messages.ParseFrame(rest[4:size])
+			require.NoError(t, err)
+			var e messages.ResolvedEvent
+			require.NoError(t, messages.DecodeAppeared(f.Body, nil, &e))
+			places = append(places, store.Position{Commit: e.Commit, Prepare: e.Prepare})
+			rest = rest[size:]
+		}
+		return places
+	}
+	all, one := &subscription{session: c}, &subscription{session: c, stream: "tx"}
+	pending(100, 110)
+	pending(110, 120)
+	event("between", 0, 120, 120, 130, 0)
+	pending(130, 140)
+	require.NoError(t, m.Commit())
+	require.Equal(t, []store.Position{{Commit: 120, Prepare: 120}}, deliver(all))
+	require.Empty(t, deliver(one))
+	event("tx", 0, 140, 110, 150, pumpTurn)
+	event("tx", 1, 140, 130, 150, pumpTurn)
+	event("after", 0, 150, 150, 160, 0)
+	require.NoError(t, m.Commit())
+	require.Equal(t, []store.Position{{Commit: 140, Prepare: 110}}, deliver(all))
+	require.Equal(t, []store.Position{{Commit: 140, Prepare: 130}}, deliver(all))
+	require.Equal(t, []store.Position{{Commit: 150, Prepare: 150}}, deliver(all))
+	require.Empty(t, deliver(all))
+	require.Equal(t, []store.Position{{Commit: 140, Prepare: 110}}, deliver(one))
+	require.Equal(t, []store.Position{{Commit: 140, Prepare: 130}}, deliver(one))
+	require.Empty(t, deliver(one))
+}
+
+// TestBothOrdersOfAnOwnWrite: whoever subscribes and writes on one connection meets the event before the answer and behind
+// it, as with a real server; a confirmation is always first.
+func TestBothOrdersOfAnOwnWrite(t *testing.T) {
+	n := run(t)
+	p := n.peer(t)
+	sub, _ := p.subscribe("s")
+	before, behind := 0, 0
+	for range 100 {
+		p.write(frame(t, p.id(), &messages.Append{Stream: "s", Expected: expectAny, Events: []messages.NewEvent{{ID: uuid.New(), Type: "t"}}}))
+		first, second := p.next(), p.next()
+		if first.id == sub {
+			before++
+		} else {
+			behind++
+		}
+		require.ElementsMatch(t, []messages.Command{messages.StreamEventAppeared, messages.WriteEventsCompleted},
+			[]messages.Command{first.command, second.command})
+	}
+	require.Greater(t, before, 20)
+	require.Greater(t, behind, 20)
+	// In one segment: write, subscribe, write.
+	for range 100 {
+		var b []byte
+		event := []messages.NewEvent{{ID: uuid.New(), Type: "t"}}
+		b = append(b, frame(t, p.id(), &messages.Append{Stream: "t", Expected: expectAny, Events: event})...)
+		id := p.id()
+		b = append(b, frame(t, id, messages.Raw(messages.SubscribeToStream, []byte("\x0a\x01t")))...)
+		event = []messages.NewEvent{{ID: uuid.New(), Type: "t"}}
+		b = append(b, frame(t, p.id(), &messages.Append{Stream: "t", Expected: expectAny, Events: event})...)
+		p.write(b)
+		require.Equal(t, messages.SubscriptionConfirmation, p.reply(id).command)
+	}
+}
+
+// TestIdleSubscriptionsCostNothing: with 5,000 of them on one connection a write to another stream looks at none.
+func TestIdleSubscriptionsCostNothing(t *testing.T) {
+	const count = 5000
+	n := run(t, memnet.WithBuffer(4<<20))
+	p, w := n.peer(t), n.peer(t)
+	for i := range count {
+		p.subscribe(fmt.Sprintf("idle-%d", i%50))
+	}
+	p.quiet()
+	targets := n.subscriptions.appendTo(nil, []string{"busy"})
+	require.Empty(t, targets, "nobody is looked at")
+	w.appended("busy", expectAny, "a")
+	n.mu.Lock()
+	for s := range n.sessions {
+		s.out.mu.Lock()
+		require.Empty(t, s.out.dirty)
+		s.out.mu.Unlock()
+	}
+	n.mu.Unlock()
+	p.quiet()
 }

@@ -3,6 +3,7 @@ package conformance_test
 import (
 	"bufio"
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
@@ -48,6 +49,7 @@ const (
 	clientClosed          // the connection
 	stuck                 // the connection is open, and in the middle of a frame
 	silence               // no answer came on the connection for a while
+	sendFailed            // the server has closed the connection of a client that did not read
 	remark                // nothing to play
 	beyond                // something that the player cannot do: HTTP, a signal to a process
 )
@@ -116,7 +118,10 @@ func parseJSON(b []byte) (line, error) {
 		Ms                                    float64
 		Conn, Dir, Name, Corr, Payload, Event string
 		How                                   string
-		PingAnswered                          *bool `json:"ping_answered"`
+		PingAnswered                          *bool  `json:"ping_answered"`
+		Cut                                   bool   `json:"payload_cut"`
+		Len                                   int    `json:"payload_len"`
+		Hash                                  string `json:"payload_sha256"`
 		Cmd, Flags                            byte
 		Auth                                  []string
 		Raw                                   *string
@@ -137,6 +142,8 @@ func parseJSON(b []byte) (line, error) {
 			l.kind = stuck
 		case in.Event == "no answer":
 			l.kind = silence
+		case in.Event == "send failed":
+			l.kind = sendFailed
 		case !slices.Contains(remarks, in.Event):
 			l.kind = beyond
 		}
@@ -157,6 +164,11 @@ func parseJSON(b []byte) (line, error) {
 	if l.body, err = hex.DecodeString(hexes); err != nil {
 		return line{}, err
 	}
+	if in.Cut {
+		if l.body, err = uncut(l.body, in.Len, in.Hash); err != nil {
+			return line{}, err
+		}
+	}
 	if l.kind == rawBytes {
 		if len(l.body) != in.Rawlen {
 			return line{}, fmt.Errorf("%d bytes, and rawlen is %d", len(l.body), in.Rawlen)
@@ -175,6 +187,21 @@ func parseJSON(b []byte) (line, error) {
 		return line{}, fmt.Errorf("command %#x is called %s, and %s here", in.Cmd, in.Name, name)
 	}
 	return l, nil
+}
+
+// uncut makes a payload whole of which only the beginning was written down: one event whose data are the last byte there,
+// again and again. The hash tells that it is right.
+func uncut(begin []byte, size int, hash string) ([]byte, error) {
+	const tail = "\x32\x00\x20\x01" // no metadata, and the master is required
+	if len(begin) == 0 || size < len(begin)+len(tail) {
+		return nil, fmt.Errorf("%d bytes of %d", len(begin), size)
+	}
+	b := append(bytes.Clone(begin), bytes.Repeat(begin[len(begin)-1:], size-len(begin)-len(tail))...)
+	b = append(b, tail...)
+	if sum := sha256.Sum256(b); hex.EncodeToString(sum[:]) != hash {
+		return nil, fmt.Errorf("the rest of %d bytes is not known", size)
+	}
+	return b, nil
 }
 
 // wholeFrame looks whether bytes are one frame.

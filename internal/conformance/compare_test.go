@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -66,6 +67,14 @@ type learned struct {
 	times     map[string]string  // as text
 }
 
+// clone returns what is learned so far, to compare without learning more.
+func (k *learned) clone() *learned {
+	c := *k
+	c.positions, c.ids, c.takenIDs = maps.Clone(k.positions), maps.Clone(k.ids), maps.Clone(k.takenIDs)
+	c.created, c.times = maps.Clone(k.created), maps.Clone(k.times)
+	return &c
+}
+
 // place is a position of ours, and where it was learned.
 type place struct {
 	ours  int64
@@ -96,6 +105,41 @@ func (k *learned) position(in exchange, recorded, ours int64) bool {
 	}
 	k.positions[recorded] = place{ours, k.round, in}
 	return true
+}
+
+// insideOf is how far behind the beginning of a record a position is certainly inside of it.
+const insideOf = 16
+
+// inside learns a position of a request that is inside of a record: as far behind its beginning as it was.
+func (k *learned) inside(recorded int64) (ours int64, ok bool) {
+	for d := int64(1); d < insideOf; d++ {
+		if known, ok := k.positions[recorded-d]; ok {
+			k.positions[recorded] = place{ours: known.ours + d, round: known.round, in: known.in}
+			return known.ours + d, true
+		}
+	}
+	return 0, false
+}
+
+// placed are the positions that a text tells.
+var placed = regexp.MustCompile(`\b(pos|position|checkpoint) \d+`)
+
+// placedText is text, where the positions told in it are compared as such.
+func (k *learned) placedText(in exchange, recorded, ours []byte) bool {
+	theirs, mine := placed.FindAll(recorded, -1), placed.FindAll(ours, -1)
+	if len(theirs) != len(mine) {
+		return false
+	}
+	number := func(b []byte) int64 {
+		n, _ := strconv.ParseInt(string(b[bytes.LastIndexByte(b, ' ')+1:]), 10, 64) // one that is too large is the largest
+		return n
+	}
+	for i := range theirs {
+		if !k.position(in, number(theirs[i]), number(mine[i])) {
+			return false
+		}
+	}
+	return k.text(placed.ReplaceAll(recorded, nil), placed.ReplaceAll(ours, nil))
 }
 
 func (k *learned) id(recorded, ours uuid.UUID) bool {
@@ -232,7 +276,7 @@ func (d *differ) value(at string, f protoreflect.FieldDescriptor, in, inOurs pro
 		b, errB := messages.ParseGUID(have.Bytes())
 		same = errA == nil && errB == nil && d.id(a, b)
 	case f.Kind() == protoreflect.StringKind:
-		same = d.text([]byte(want.String()), []byte(have.String()))
+		same = d.placedText(d.in, []byte(want.String()), []byte(have.String()))
 	case f.Kind() == protoreflect.BytesKind:
 		same = d.text(want.Bytes(), have.Bytes())
 	default:
@@ -302,6 +346,9 @@ func (k *learned) filled(f protoreflect.FieldDescriptor, in protoreflect.Message
 	case slices.Contains(positionFields, f.Name()):
 		if known, ok := k.positions[v.Int()]; ok {
 			return protoreflect.ValueOfInt64(known.ours), known.ours != v.Int()
+		}
+		if ours, ok := k.inside(v.Int()); ok {
+			return protoreflect.ValueOfInt64(ours), true
 		}
 	case slices.Contains(idFields, f.Name()):
 		id, err := messages.ParseGUID(v.Bytes())

@@ -1,6 +1,7 @@
 package conformance_test
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"os"
 	"path/filepath"
@@ -53,6 +54,61 @@ func TestEntryOfACommandWithoutAnAnswer(t *testing.T) {
 	}, p.problems)
 }
 
+// TestAServersOwn: what is a server's own is answered and not compared, and an entry that leaves nothing out fails.
+func TestAServersOwn(t *testing.T) {
+	play := func(owns ...own) *player {
+		rec, lines := recorded(t, basic)
+		rec.owns = owns
+		at(t, lines, 38).body = at(t, lines, 44).body // another answer to ReadEvent
+		p := newPlayer(t, eventstoretest.Run(t, eventstoretest.ForceEmbedded()), rec, lines)
+		p.play()
+		return p
+	}
+	at38 := func(p *player) (found []difference) {
+		for _, d := range p.found {
+			if d.n == 38 {
+				found = append(found, d)
+			}
+		}
+		return found
+	}
+	p := play(own{lineRange{64, 64}, "w"})
+	require.NotEmpty(t, at38(p))
+	require.Empty(t, p.problems)
+	p = play(own{lineRange{37, 37}, "w"}, own{lineRange{40, 40}, "same"}, own{lineRange{64, 64}, "w"})
+	require.Empty(t, at38(p))
+	require.Equal(t, []string{"frames 40-40, a server's own (same): nothing differs, delete the entry"}, p.problems)
+}
+
+// TestPlacesInsideOfRecords: a position that is inside of a record is one in ours, in requests and in texts.
+func TestPlacesInsideOfRecords(t *testing.T) {
+	k := newLearned()
+	x := exchange{}
+	require.True(t, k.position(x, 1000, 300))
+	ours, ok := k.inside(1001)
+	require.True(t, ok)
+	require.EqualValues(t, 301, ours)
+	require.True(t, k.position(x, 1001, 301))
+	_, ok = k.inside(1000 + insideOf + 1)
+	require.False(t, ok)
+	require.True(t, k.placedText(x, []byte("at actual pos 1001 of 7"), []byte("at actual pos 301 of 7")))
+	require.False(t, k.placedText(x, []byte("at actual pos 1001 of 7"), []byte("at actual pos 302 of 7")))
+	require.False(t, k.placedText(x, []byte("at actual pos 1001 of 7"), []byte("at actual pos 301 of 8")))
+	require.False(t, k.placedText(x, []byte("at actual pos 1001"), []byte("at actual place 301")))
+}
+
+// TestCutFrames are made whole if the hash says that they are right.
+func TestCutFrames(t *testing.T) {
+	const line = `{"n": 1, "conn": "a", "dir": "c2s", "cmd": 130, "name": "WriteEvents", "flags": 0, ` +
+		`"corr": "546981117bad09518ba015d6de3970f1", "auth": null, "payload": "0a0178", "payload_cut": true, "payload_len": 9, "payload_sha256": "`
+	sum := sha256.Sum256([]byte("\x0a\x01xxx\x32\x00\x20\x01"))
+	lines, err := parseJSONL([]byte(line + hex.EncodeToString(sum[:]) + `"}`))
+	require.NoError(t, err)
+	require.Equal(t, "\x0a\x01xxx\x32\x00\x20\x01", string(lines[0].body))
+	_, err = parseJSONL([]byte(line + `00"}`))
+	require.EqualError(t, err, "line 1: the rest of 9 bytes is not known")
+}
+
 // TestManifestIsComplete: a file without an entry, an entry without a file, and an entry that says nothing fail.
 func TestManifestIsComplete(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
@@ -64,7 +120,7 @@ func TestManifestIsComplete(t *testing.T) {
 		"no mode":             {"file\ta/b.jsonl\tplay\n", `manifest.tsv:1: "play" is no mode`},
 		"mode missing":        {"file\ta/b.jsonl\n", "manifest.tsv:1: file has 3 columns, not 2"},
 		"no reason":           {"file\ta/b.jsonl\treplay\nout\ta/b.jsonl\t1-2\t3\t\n", "manifest.tsv:2: an empty column"},
-		"no such kind":        {"fil\ta/b.jsonl\tparse\n", `manifest.tsv:1: "fil" is neither file nor out nor words nor race nor bytes nor event nor diff`},
+		"no such kind":        {"fil\ta/b.jsonl\tparse\n", `manifest.tsv:1: "fil" is neither file nor out nor words nor race nor own nor bytes nor event nor diff`},
 		"not replayed":        {"file\ta/b.jsonl\tparse\nout\ta/b.jsonl\t1-2\t3\twhy\n", "manifest.tsv:2: a/b.jsonl is not replayed"},
 		"out without a file":  {"out\ta/b.jsonl\t1-2\t3\twhy\n", "manifest.tsv:1: a/b.jsonl has no line of its own yet"},
 		"overlap":             {"file\ta/b.jsonl\treplay\nout\ta/b.jsonl\t1-5\t3\tw\nout\ta/b.jsonl\t2-3\t3\tw\n", "manifest.tsv:3: 2-3 overlaps another range"},
@@ -72,6 +128,7 @@ func TestManifestIsComplete(t *testing.T) {
 		"no range":            {"file\ta/b.jsonl\treplay\nout\ta/b.jsonl\tall\t3\twhy\n", `manifest.tsv:2: "all": not a range of lines`},
 		"no step":             {"file\ta/b.jsonl\treplay\nout\ta/b.jsonl\t5\tx\twhy\n", `manifest.tsv:2: "x": not a step`},
 		"no range of words":   {"file\ta/b.jsonl\ttimed\nwords\ta/b.jsonl\tall\twhy\n", `manifest.tsv:2: "all": not a range of lines`},
+		"own overlaps":        {"file\ta/b.jsonl\ttimed\nown\ta/b.jsonl\t2-3\tw\nrace\ta/b.jsonl\t1-5\tw\n", "manifest.tsv:3: 1-5 overlaps another range"},
 		"words overlap":       {"file\ta/b.jsonl\ttimed\nout\ta/b.jsonl\t2-3\t3\tw\nwords\ta/b.jsonl\t1-5\tw\n", "manifest.tsv:3: 1-5 overlaps another range"},
 		"a race of words":     {"file\ta/b.jsonl\ttimed\nwords\ta/b.jsonl\t2-3\tw\nrace\ta/b.jsonl\t3-4\tw\n", "manifest.tsv:3: 3-4 overlaps another range"},
 		"bytes that are none": {"file\ta/b.jsonl\treplay\nbytes\ta/b.jsonl\t1\t5\t0\twhy\n", "manifest.tsv:2: encoding/hex: odd length hex string"},
@@ -124,7 +181,7 @@ func TestRawFramesCanBeLeftOut(t *testing.T) {
 {"n": 2, "conn": "a", "dir": "c2s", "raw": "120000000300546981117bad09518ba015d6de3970f1", "rawlen": 22, "note": "a ping"}
 {"n": 3, "conn": "a", "dir": "s2c", "cmd": 4, "name": "Pong", "flags": 0, "corr": "546981117bad09518ba015d6de3970f1", "auth": null, "payload": ""}
 {"n": 4, "conn": "a", "dir": "c2s", "raw": "1200000003", "rawlen": 5, "note": "no frame"}
-{"n": 5, "conn": "a", "dir": "c2s", "raw": "12000000b600c766c804b33869c20e1ed1173cae8dc5", "rawlen": 22, "note": "ReadAllEventsForward, empty payload"}
+{"n": 5, "conn": "a", "dir": "c2s", "raw": "12000000c500c766c804b33869c20e1ed1173cae8dc5", "rawlen": 22, "note": "ConnectToPersistentSubscription, empty payload"}
 `))
 	require.NoError(t, err)
 	rec := &recording{outs: []leftOut{{lineRange{2, 2}, 3, "a"}, {lineRange{4, 5}, 3, "b"}}}

@@ -41,6 +41,7 @@ type recording struct {
 	outs   []leftOut
 	words  []inWords
 	races  []race
+	owns   []own
 	bytes  []inBytes
 	events []inEvent
 	diffs  []expected
@@ -80,6 +81,16 @@ type race struct {
 }
 
 func (r race) String() string { return fmt.Sprintf("frames %d-%d, a race (%s)", r.from, r.to, r.why) }
+
+// own is a range of requests whose answers show what the recorded server itself has in its log, and this one has not.
+type own struct {
+	lineRange
+	why string
+}
+
+func (o own) String() string {
+	return fmt.Sprintf("frames %d-%d, a server's own (%s)", o.from, o.to, o.why)
+}
 
 // inBytes is what the recording tells only in words: bytes that the client sent behind a line, on its connection, one at
 // a time.
@@ -140,9 +151,9 @@ func (m *manifest) entry(columns []string) error {
 		path = columns[1]
 	}
 	i := slices.IndexFunc(m.files, func(r *recording) bool { return r.path == path })
-	switch want := map[string]int{"file": 3, "out": 5, "words": 4, "race": 4, "bytes": 6, "event": 6, "diff": 7}[kind]; {
+	switch want := map[string]int{"file": 3, "out": 5, "words": 4, "race": 4, "own": 4, "bytes": 6, "event": 6, "diff": 7}[kind]; {
 	case want == 0:
-		return fmt.Errorf("%q is neither file nor out nor words nor race nor bytes nor event nor diff", kind)
+		return fmt.Errorf("%q is neither file nor out nor words nor race nor own nor bytes nor event nor diff", kind)
 	case len(columns) != want:
 		return fmt.Errorf("%s has %d columns, not %d", kind, want, len(columns))
 	case slices.Contains(columns, ""):
@@ -169,6 +180,8 @@ func (m *manifest) entry(columns []string) error {
 		return r.tellInWords(columns[2:])
 	case "race":
 		return r.leaveToChance(columns[2:])
+	case "own":
+		return r.leaveToServer(columns[2:])
 	case "bytes":
 		return r.tellInBytes(columns[2:])
 	case "event":
@@ -196,7 +209,8 @@ func (r *recording) newRange(column string) (lineRange, error) {
 		return in, fmt.Errorf("%s: no such range", column)
 	case slices.ContainsFunc(r.outs, func(o leftOut) bool { return overlaps(o.lineRange) }),
 		slices.ContainsFunc(r.words, func(w inWords) bool { return overlaps(w.lineRange) }),
-		slices.ContainsFunc(r.races, func(c race) bool { return overlaps(c.lineRange) }):
+		slices.ContainsFunc(r.races, func(c race) bool { return overlaps(c.lineRange) }),
+		slices.ContainsFunc(r.owns, func(o own) bool { return overlaps(o.lineRange) }):
 		return in, fmt.Errorf("%s overlaps another range", column)
 	}
 	return in, nil
@@ -224,6 +238,12 @@ func (r *recording) tellInWords(columns []string) error {
 func (r *recording) leaveToChance(columns []string) error {
 	in, err := r.newRange(columns[0])
 	r.races = append(r.races, race{in, columns[1]})
+	return err
+}
+
+func (r *recording) leaveToServer(columns []string) error {
+	in, err := r.newRange(columns[0])
+	r.owns = append(r.owns, own{in, columns[1]})
 	return err
 }
 

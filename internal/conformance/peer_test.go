@@ -74,10 +74,11 @@ var errNothing = errors.New("nothing came")
 // dialRaw connects past the proxy, without a word.
 func dialRaw(tb testing.TB, srv dialer) *peer {
 	tb.Helper()
-	return dial(tb, srv, false)
+	return dial(tb, srv, false, nil)
 }
 
-func dial(tb testing.TB, srv dialer, mute bool) *peer {
+// dial connects a peer that reads when begin is closed, or at once without it.
+func dial(tb testing.TB, srv dialer, mute bool, begin <-chan struct{}) *peer {
 	tb.Helper()
 	u, err := url.Parse(srv.DirectURL())
 	require.NoError(tb, err)
@@ -85,12 +86,23 @@ func dial(tb testing.TB, srv dialer, mute bool) *peer {
 	defer cancel()
 	conn, err := srv.Dial(ctx, "tcp", u.Host)
 	require.NoError(tb, err)
+	if tcp, ok := conn.(*net.TCPConn); ok && begin != nil {
+		require.NoError(tb, tcp.SetReadBuffer(64<<10)) // or the kernel reads much
+	}
 	ids := newEventIDs()
 	p := &peer{
 		t: tb, conn: conn, mute: mute, user: u.User, own: binary.BigEndian.Uint64(ids[:]), eventIDs: ids, changed: make(chan struct{}),
 	}
 	var reading sync.WaitGroup
-	reading.Go(p.read)
+	reading.Go(func() {
+		if begin != nil {
+			select {
+			case <-begin:
+			case <-tb.Context().Done():
+			}
+		}
+		p.read()
+	})
 	tb.Cleanup(func() {
 		_ = conn.Close()
 		reading.Wait()
@@ -329,9 +341,14 @@ func deleteOf(stream string, expected int64, hard bool) messages.Request {
 	})
 }
 
-func (p *peer) subscribe(stream string) (messages.ID, *pb.SubscriptionConfirmation) {
+func (p *peer) subscribe(stream string, credentials ...string) (messages.ID, *pb.SubscriptionConfirmation) {
 	p.t.Helper()
-	id := p.send(subscribeTo(stream))
+	return p.subscribeBy(subscribeTo(stream), credentials...)
+}
+
+func (p *peer) subscribeBy(r messages.Request, credentials ...string) (messages.ID, *pb.SubscriptionConfirmation) {
+	p.t.Helper()
+	id := p.send(r, credentials...)
 	var m pb.SubscriptionConfirmation
 	p.reply(id).into(p.t, messages.SubscriptionConfirmation, &m)
 	return id, &m
@@ -339,6 +356,11 @@ func (p *peer) subscribe(stream string) (messages.ID, *pb.SubscriptionConfirmati
 
 func subscribeTo(stream string) messages.Request {
 	return messages.Of(messages.SubscribeToStream, &pb.SubscribeToStream{EventStreamId: &stream, ResolveLinkTos: proto.Bool(false)})
+}
+
+// resolving is subscribeTo, with links resolved.
+func resolving(stream string) messages.Request {
+	return messages.Of(messages.SubscribeToStream, &pb.SubscribeToStream{EventStreamId: &stream, ResolveLinkTos: proto.Bool(true)})
 }
 
 // event returns the next event of a subscription.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -21,14 +22,15 @@ import (
 type player struct {
 	*playing
 	peers   map[string]*peer
-	beats   map[exchange]bool // the server's heartbeats, which the peer answers by itself
-	missing map[exchange]bool // an answer did not come: do not wait for the next
-	last    map[exchange]int  // the last frame that was played
-	lastOf  map[string]int    // the last line that was sent on a connection
-	open    map[exchange]bool // subscriptions
-	sent    map[string]bool   // connections with requests that may not have reached the server
-	pending []*line           // answers that are due
-	ended   map[string]bool   // connections that are closed
+	beats   map[exchange]bool        // the server's heartbeats, which the peer answers by itself
+	missing map[exchange]bool        // an answer did not come: do not wait for the next
+	last    map[exchange]int         // the last frame that was played
+	lastOf  map[string]int           // the last line that was sent on a connection
+	open    map[exchange]bool        // subscriptions
+	sent    map[string]bool          // connections with requests that may not have reached the server
+	pending []*line                  // answers that are due
+	ended   map[string]bool          // connections that are closed
+	deaf    map[string]chan struct{} // connections whose client does not read, until theirs is closed
 }
 
 func newPlayer(tb testing.TB, srv dialer, rec *recording, lines []line) *player {
@@ -37,6 +39,7 @@ func newPlayer(tb testing.TB, srv dialer, rec *recording, lines []line) *player 
 		playing: newPlaying(tb, srv, rec, lines), peers: map[string]*peer{},
 		beats: map[exchange]bool{}, missing: map[exchange]bool{}, last: map[exchange]int{}, lastOf: map[string]int{},
 		open: map[exchange]bool{}, sent: map[string]bool{}, ended: map[string]bool{},
+		deaf: map[string]chan struct{}{},
 	}
 }
 
@@ -70,6 +73,9 @@ func (p *player) play() {
 		case l.kind == silence:
 			p.settle()
 			p.reach(l.conn)
+		case l.kind == sendFailed:
+			p.settle()
+			p.sendInVain(l)
 		case l.kind == stuck:
 			p.settle()
 			p.abandon(l)
@@ -131,7 +137,13 @@ func (p *player) conns() []string {
 // peer is the connection of this name, dialled when it is needed.
 func (p *player) peer(conn string) *peer {
 	p.t.Helper()
-	if p.peers[conn] == nil {
+	if p.peers[conn] != nil {
+		return p.peers[conn]
+	}
+	if slices.ContainsFunc(p.lines, func(l line) bool { return l.conn == conn && l.kind == sendFailed }) {
+		p.deaf[conn] = make(chan struct{})
+		p.peers[conn] = dial(p.t, p.srv, false, p.deaf[conn])
+	} else {
 		p.peers[conn] = dialRaw(p.t, p.srv)
 	}
 	return p.peers[conn]
@@ -140,7 +152,7 @@ func (p *player) peer(conn string) *peer {
 func (p *player) write(l *line, b []byte) {
 	p.t.Helper()
 	p.lastOf[l.conn] = l.n
-	if err := p.peer(l.conn).tryWrite(b); err != nil {
+	if err := p.peer(l.conn).tryWrite(b); err != nil && p.deaf[l.conn] == nil {
 		p.problem("%s could not be sent: %v", l, err)
 	}
 }
@@ -237,6 +249,20 @@ func (p *player) finish(conn string) {
 	p.extra(conn)
 }
 
+// sendInVain sends until the server has cut a client that does not read.
+func (p *player) sendInVain(l *line) {
+	p.t.Helper()
+	c := p.peer(l.conn)
+	pace := time.NewTicker(time.Millisecond)
+	defer pace.Stop()
+	for end := time.Now().Add(p.wait); c.tryWrite(c.frame(c.id(), ping(""))) == nil; <-pace.C {
+		if time.Now().After(end) {
+			p.differs(l.n, "connection", "closed", "open")
+			return
+		}
+	}
+}
+
 // abandon closes a connection that is in the middle of a frame, so that nothing can be asked on it.
 func (p *player) abandon(l *line) {
 	p.t.Helper()
@@ -273,12 +299,18 @@ func (p *player) serverCloses(l *line) {
 	p.ended[l.conn] = true
 	delete(p.sent, l.conn)
 	c := p.peer(l.conn)
+	begin, deaf := p.deaf[l.conn]
+	if deaf {
+		close(begin)
+	}
 	if _, err := c.take(p.wait, func(answer) bool { return false }); !isEnd(err) {
 		p.differs(l.n, "connection", "closed", "open")
 		_ = c.conn.Close()
 	}
 	_, _ = c.take(0, func(a answer) bool { return a.command == messages.BadRequest && a.id == messages.ID{} })
-	p.extra(l.conn)
+	if !deaf { // how much was on the way to it is chance
+		p.extra(l.conn)
+	}
 }
 
 // isEnd reports whether reading ended as it does when the peer closes: with the end of the stream or a reset.

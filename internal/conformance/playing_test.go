@@ -27,6 +27,8 @@ type playing struct {
 	probe *peer
 	out   map[exchange]bool // left out
 	raced map[exchange]bool // of a race
+	owned map[exchange]int  // of an own entry: which
+	owns  []bool            // for each of these whether something differs
 
 	found    []difference
 	problems []string
@@ -43,12 +45,15 @@ func (l *line) exchange() exchange { return exchange{l.conn, l.id} }
 
 func newPlaying(tb testing.TB, srv dialer, rec *recording, lines []line) *playing {
 	tb.Helper()
-	p := &playing{t: tb, srv: srv, rec: rec, wait: 10 * time.Second, known: newLearned(), out: map[exchange]bool{}, raced: map[exchange]bool{}}
+	p := &playing{t: tb, srv: srv, rec: rec, wait: 10 * time.Second, known: newLearned(), out: map[exchange]bool{}, raced: map[exchange]bool{}, owned: map[exchange]int{}, owns: make([]bool, len(rec.owns))}
 	p.lines = p.withBytes(lines)
 	for i := range p.lines {
 		l := &p.lines[i]
 		if l.kind == request && slices.ContainsFunc(p.rec.races, func(r race) bool { return r.has(l.n) }) {
 			p.raced[l.exchange()] = true
+		}
+		if k := slices.IndexFunc(p.rec.owns, func(o own) bool { return o.has(l.n) }); l.kind == request && k >= 0 {
+			p.owned[l.exchange()] = k
 		}
 	}
 	return p
@@ -155,7 +160,10 @@ func unsupported(command messages.Command, a answer) bool {
 // compare compares an answer with the recorded one, as far as that is not left to chance.
 func (p *playing) compare(l *line, a answer) {
 	p.compared++
+	k, owned := p.owned[l.exchange()]
 	switch {
+	case l.command == a.command && owned:
+		p.owns[k] = p.owns[k] || len(p.known.clone().compare(l, a)) > 0
 	case !p.raced[l.exchange()]:
 		p.found = append(p.found, p.known.compare(l, a)...)
 	case l.command != a.command:
@@ -180,6 +188,11 @@ func (p *playing) coverage() {
 	for _, e := range p.rec.events {
 		if !slices.ContainsFunc(p.lines, func(l line) bool { return l.n == e.n && l.kind == beyond }) {
 			p.problem("%s: there is nothing that it stands for", e)
+		}
+	}
+	for k, o := range p.rec.owns {
+		if !p.owns[k] {
+			p.problem("%s: nothing differs, delete the entry", o)
 		}
 	}
 	for _, w := range p.rec.words {

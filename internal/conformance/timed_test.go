@@ -62,7 +62,7 @@ func (p *timedPlayer) play() {
 		case l.kind == remark, l.kind == silence, l.kind == stuck: // what comes after all is too much
 		case l.kind == connected:
 			p.sleep(p.now)
-			p.conns[l.conn] = &timedConn{peer: dial(p.t, p.srv, true), beats: map[messages.ID]messages.ID{}, n: l.n}
+			p.conns[l.conn] = &timedConn{peer: dial(p.t, p.srv, true, nil), beats: map[messages.ID]messages.ID{}, n: l.n}
 			p.names = append(p.names, l.conn)
 		case l.kind == beyond:
 			p.problem("line %d is nothing that can be played, and not left out", l.n)

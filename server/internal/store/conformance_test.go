@@ -34,6 +34,7 @@ func Conformance(t *testing.T, open func(testing.TB) store.Store) {
 		"a void record is in no stream":   testVoid,
 		"records come in order":           testOrder,
 		"a transaction shares a commit":   testTransaction,
+		"what is pending commits nothing": testPending,
 		"readers run beside the writer":   testConcurrency,
 		"a reader may stop at any record": testStop,
 	}
@@ -100,14 +101,26 @@ func (l *log) events(stream string, first, last, at int64) []string {
 	return up
 }
 
-func (l *log) forward(from, at int64) []string {
+// forward reads from the first record of a commit on.
+func (l *log) forward(commit, at int64) []string {
 	l.t.Helper()
-	return l.gather(func(yield func(*store.Record) bool) error { return l.Log(from, at, yield) })
+	return l.from(store.Position{Commit: commit}, at)
 }
 
-func (l *log) backward(before, at int64) []string {
+func (l *log) from(p store.Position, at int64) []string {
 	l.t.Helper()
-	return l.gather(func(yield func(*store.Record) bool) error { return l.LogBackward(before, at, yield) })
+	return l.gather(func(yield func(*store.Record) bool) error { return l.Log(p, at, yield) })
+}
+
+// backward reads down from the first record of a commit.
+func (l *log) backward(commit, at int64) []string {
+	l.t.Helper()
+	return l.before(store.Position{Commit: commit}, at)
+}
+
+func (l *log) before(p store.Position, at int64) []string {
+	l.t.Helper()
+	return l.gather(func(yield func(*store.Record) bool) error { return l.LogBackward(p, at, yield) })
 }
 
 func reversed(in []string) []string {
@@ -254,21 +267,76 @@ func testOrder(t *testing.T, l *log) {
 		"a number twice":             {Stream: "a", Number: 0, Commit: 110, Prepare: 110},
 		"a gap":                      {Stream: "a", Number: 2, Commit: 110, Prepare: 110},
 		"prepared after its commit":  {Stream: "a", Number: 1, Commit: 110, Prepare: 111},
+		"the place of another":       {Stream: "b", Number: 0, Commit: 100, Prepare: 100},
+		"before it in its commit":    {Stream: "b", Number: 0, Commit: 100, Prepare: 99},
 	} {
 		require.ErrorIs(t, l.Stage(200, r), store.ErrOrder, name)
 	}
 }
 
+// transaction stages one of two events with another event in between.
+func (l *log) transaction() {
+	l.t.Helper()
+	pending := func(position, end int64) {
+		require.NoError(l.t, l.Stage(end, store.Record{Kind: store.Pending, Commit: position, Prepare: position}))
+	}
+	l.stage("a", 0) // 100
+	pending(110, 120)
+	pending(120, 130)
+	l.end = 130
+	l.stage("a", 1)
+	pending(140, 150)
+	l.commit()
+	require.Equal(l.t, store.Tip{Commit: 130, End: 150}, l.Tip())
+	require.NoError(l.t, l.Stage(160,
+		store.Record{Stream: "b", Number: 0, Commit: 150, Prepare: 120, Encoded: []byte("0@b")},
+		store.Record{Stream: "b", Number: 1, Commit: 150, Prepare: 140, Encoded: []byte("1@b")},
+	))
+	l.end = 160
+	l.commit()
+	l.stage("a", 2)
+	l.commit()
+}
+
 func testTransaction(t *testing.T, l *log) {
 	t.Helper()
-	l.stage("a", 0)
-	require.NoError(t, l.Stage(140,
-		store.Record{Stream: "b", Number: 0, Commit: 130, Prepare: 110, Encoded: []byte("0@b")},
-		store.Record{Stream: "b", Number: 1, Commit: 130, Prepare: 120, Encoded: []byte("1@b")},
-	))
+	l.transaction()
+	at := l.Tip().Commit
+	all := []string{"0@a", "", "", "1@a", "", "0@b", "1@b", "2@a"}
+	require.Equal(t, all, l.forward(0, at))
+	require.Equal(t, reversed(all), l.backward(math.MaxInt64, at))
+	require.Equal(t, all[:5], l.forward(0, 149))
+	for place, first := range map[store.Position]int{
+		{Commit: 149, Prepare: 999}: 5,
+		{Commit: 150, Prepare: 0}:   5,
+		{Commit: 150, Prepare: 120}: 5,
+		{Commit: 150, Prepare: 121}: 6,
+		{Commit: 150, Prepare: 140}: 6,
+		{Commit: 150, Prepare: 141}: 7,
+		{Commit: 150, Prepare: 150}: 7,
+		{Commit: 151, Prepare: 0}:   7,
+	} {
+		require.Equal(t, all[first:], l.from(place, at), place)
+		require.Equal(t, reversed(all[:first]), l.before(place, at), place)
+	}
+	require.Equal(t, []string{"0@b", "1@b"}, l.events("b", 0, 9, at))
+	require.Empty(t, l.events("b", 0, 9, 149))
+}
+
+// testPending: the parts of a transaction that is not committed are behind the last commit, and before the end.
+func testPending(t *testing.T, l *log) {
+	t.Helper()
+	require.NoError(t, l.Stage(110, store.Record{Kind: store.Pending, Commit: 100, Prepare: 100}))
 	l.commit()
-	require.Equal(t, []string{"0@b", "1@b"}, l.forward(120, 130))
-	require.Equal(t, []string{"0@a"}, l.forward(0, 129))
+	require.Equal(t, store.Tip{Commit: -1, End: 110}, l.Tip())
+	require.Empty(t, l.forward(0, l.Tip().Commit))
+	require.Equal(t, []string{""}, l.forward(0, l.Tip().End-1))
+	require.Equal(t, []string{""}, l.backward(math.MaxInt64, l.Tip().End-1))
+	l.end = 110
+	l.stage("a", 0)
+	l.commit()
+	require.Equal(t, store.Tip{Commit: 110, End: 120}, l.Tip())
+	require.Equal(t, []string{"", "0@a"}, l.forward(0, 110))
 }
 
 func testStop(t *testing.T, l *log) {
@@ -279,10 +347,12 @@ func testStop(t *testing.T, l *log) {
 	l.commit()
 	at := l.Tip().Commit
 	for name, read := range map[string]func(func(*store.Record) bool) error{
-		"events":       func(y func(*store.Record) bool) error { return l.Events("a", 0, 9, at, y) },
-		"backward":     func(y func(*store.Record) bool) error { return l.EventsBackward("a", 0, 9, at, y) },
-		"log":          func(y func(*store.Record) bool) error { return l.Log(0, at, y) },
-		"log backward": func(y func(*store.Record) bool) error { return l.LogBackward(math.MaxInt64, at, y) },
+		"events":   func(y func(*store.Record) bool) error { return l.Events("a", 0, 9, at, y) },
+		"backward": func(y func(*store.Record) bool) error { return l.EventsBackward("a", 0, 9, at, y) },
+		"log":      func(y func(*store.Record) bool) error { return l.Log(store.Position{}, at, y) },
+		"log backward": func(y func(*store.Record) bool) error {
+			return l.LogBackward(store.Position{Commit: math.MaxInt64}, at, y)
+		},
 	} {
 		seen := 0
 		require.NoError(t, read(func(*store.Record) bool { seen++; return seen < 2 }), name)

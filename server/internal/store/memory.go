@@ -20,6 +20,7 @@ type Memory struct {
 
 	// The writer's own.
 	staged Tip
+	last   Position // of the record that was staged last
 	block  []Record // room for the next records: one allocation for many of them
 }
 
@@ -35,7 +36,7 @@ type stream struct {
 
 // NewMemory returns an empty store whose first record goes to position start.
 func NewMemory(start int64) *Memory {
-	m := &Memory{staged: Tip{Commit: -1, End: start}}
+	m := &Memory{staged: Tip{Commit: -1, End: start}, last: Position{-1, -1}}
 	m.tip.Store(&Tip{Commit: -1, End: start})
 	return m
 }
@@ -92,7 +93,7 @@ func (m *Memory) EventsBackward(name string, first, last, at int64, yield func(*
 }
 
 // Log implements Store.
-func (m *Memory) Log(from, at int64, yield func(*Record) bool) error {
+func (m *Memory) Log(from Position, at int64, yield func(*Record) bool) error {
 	records := m.log.upTo(at)
 	for i := positionOf(records, from); i < len(records); i++ {
 		if !yield(records[i]) {
@@ -103,7 +104,7 @@ func (m *Memory) Log(from, at int64, yield func(*Record) bool) error {
 }
 
 // LogBackward implements Store.
-func (m *Memory) LogBackward(before, at int64, yield func(*Record) bool) error {
+func (m *Memory) LogBackward(before Position, at int64, yield func(*Record) bool) error {
 	records := m.log.upTo(at)
 	for i := positionOf(records, before) - 1; i >= 0; i-- {
 		if !yield(records[i]) {
@@ -125,8 +126,8 @@ func (m *Memory) Stage(end int64, records ...Record) error {
 }
 
 func (m *Memory) stage(r *Record) error {
-	if r.Commit < m.staged.Commit || r.Prepare > r.Commit {
-		return fmt.Errorf("%w: position %d/%d behind %d", ErrOrder, r.Commit, r.Prepare, m.staged.Commit)
+	if !m.last.Before(r.Position()) || r.Prepare > r.Commit {
+		return fmt.Errorf("%w: position %d behind %d", ErrOrder, r.Position(), m.last)
 	}
 	var s *stream
 	if r.Kind == Event {
@@ -147,7 +148,10 @@ func (m *Memory) stage(r *Record) error {
 		s.events.add(stored)
 	}
 	m.log.add(stored)
-	m.staged.Commit = r.Commit
+	m.last = r.Position()
+	if r.Kind != Pending {
+		m.staged.Commit = r.Commit
+	}
 	return nil
 }
 
@@ -238,7 +242,7 @@ func indexOf(events []*Record, number int64) int {
 	return sort.Search(len(events), func(i int) bool { return events[i].Number >= number })
 }
 
-// positionOf returns the index of the first record at or behind position.
-func positionOf(records []*Record, position int64) int {
-	return sort.Search(len(records), func(i int) bool { return records[i].Commit >= position })
+// positionOf returns the index of the first record at or behind a position.
+func positionOf(records []*Record, p Position) int {
+	return sort.Search(len(records), func(i int) bool { return !records[i].Position().Before(p) })
 }

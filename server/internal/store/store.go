@@ -27,8 +27,12 @@ type Kind uint8
 const (
 	// Event is an event of a stream.
 	Event Kind = iota
-	// Void takes its place in the log and is no event: what a write without events leaves.
+	// Void takes its place in the log and is no event: what a write without events leaves, and the commit of a transaction
+	// without events.
 	Void
+	// Pending is a part of a transaction, its start too, in the place where it was written. It commits nothing, so that the
+	// log does not go further by it; the commit brings the events, as records of their own.
+	Pending
 )
 
 // Record is one record of the log. It never changes once it is staged: readers share it, and what its fields alias.
@@ -38,16 +42,28 @@ type Record struct {
 	Number  int64 // from 0 on without gaps, or DeletedNumber
 	ID      uuid.UUID
 	Type    string
-	Commit  int64  // the position by which the log is ordered
+	Commit  int64  // where it was committed
 	Prepare int64  // the record's own position; the same as Commit but for the events of a transaction
 	Created int64  // .NET ticks
-	Encoded []byte // the whole EventRecord message as clients get it; nil for Void
+	Encoded []byte // the whole EventRecord message as clients get it; nil for all else than events
+}
+
+// Position returns where the record is in the log.
+func (r *Record) Position() Position { return Position{r.Commit, r.Prepare} }
+
+// Position is a place in the log, which is ordered by Commit and within one commit by Prepare. Whatever takes its place in
+// the log has a record with this place as its Commit: that of a transaction's event is Pending.
+type Position struct{ Commit, Prepare int64 }
+
+// Before reports whether p comes before q.
+func (p Position) Before(q Position) bool {
+	return p.Commit < q.Commit || (p.Commit == q.Commit && p.Prepare < q.Prepare)
 }
 
 // Tip is how far the log goes.
 type Tip struct {
-	Commit int64 // the position of the last record, -1 when there is none
-	End    int64 // the position where the next record goes
+	Commit int64 // the position of the last commit, -1 when there is none
+	End    int64 // the position where the next record goes; only Pending ones are between the two
 }
 
 // Head is the state of a stream.
@@ -59,8 +75,8 @@ type Head struct {
 
 // Store is the log. Its reading methods may be called from any goroutine; those that say so belong to the one writer.
 //
-// The argument at is the position of the last record that the caller wants to see, usually the Commit of a Tip that it
-// asked for first. A function that is given must not call a writing method; the record that it gets stays valid.
+// The argument at is the last Commit that the caller wants to see, usually that of a Tip that it asked for first; the
+// position before its End shows what is pending too. A function that is given must not call a writing method; the record that it gets stays valid.
 type Store interface {
 	// Tip returns how far the committed log goes.
 	Tip() Tip
@@ -71,10 +87,10 @@ type Store interface {
 	Events(stream string, first, last, at int64, yield func(*Record) bool) error
 	// EventsBackward is Events from last down to first.
 	EventsBackward(stream string, first, last, at int64, yield func(*Record) bool) error
-	// Log calls yield for the records with Commit >= from, in the order of the log, until yield returns false.
-	Log(from, at int64, yield func(*Record) bool) error
-	// LogBackward calls yield for the records with Commit < before, the latest first, until yield returns false.
-	LogBackward(before, at int64, yield func(*Record) bool) error
+	// Log calls yield for the records at and behind from, in the order of the log, until yield returns false.
+	Log(from Position, at int64, yield func(*Record) bool) error
+	// LogBackward calls yield for the records before a position, the latest first, until yield returns false.
+	LogBackward(before Position, at int64, yield func(*Record) bool) error
 
 	// Stage adds records behind all others; end is the position behind the last of them. Readers do not see them before
 	// Commit. The records are copied; what they alias must not change any more. For the writer only.
