@@ -23,9 +23,10 @@ const maxEventSize = 16<<20 - 10_000
 
 // Append writes events to a stream, all or none, if the stream is where the caller expects it; else the error is a
 // *WrongVersionError. It waits for the answer, or until ctx ends. Events without an id get one, kept over all
-// attempts, so that an append that is sent again after a lost connection is stored once: with an exact version for ever, with Any
-// and StreamExists as far as the server remembers ids, which a 4.1 server that was restarted does not: then it may be stored twice. When an append fails and MaybeApplied says so, nobody knows
-// whether the events are stored. No events at all is a check of the version, which creates nothing.
+// attempts, so that an append that is sent again after a lost connection is stored once: with an exact version for ever, with
+// Any and StreamExists as far as the server remembers ids. A 4.1 server that was restarted remembers none, and may then store
+// the events twice. When an append fails and MaybeApplied says so, nobody knows whether the events are stored. No events at
+// all is a check of the version, which creates nothing.
 //
 // The events and their bytes belong to the client until Append returns.
 func (c *Client) Append(ctx context.Context, stream string, expected ExpectedVersion, events []EventData, opts ...CallOption) (WriteResult, error) {
