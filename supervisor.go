@@ -8,6 +8,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/goeventstore/eventstore/conn"
+	"github.com/goeventstore/eventstore/messages"
 )
 
 // steady is how long a connection must have lived for its loss to be taken as a single accident: the next one is dialled at
@@ -40,6 +41,7 @@ func (c *Client) reconnect(ctx context.Context, waits backoff.BackOff) *conn.Con
 	for {
 		cn, err := c.dialOnce(ctx)
 		if err == nil {
+			c.greet(ctx, cn)
 			c.publish(cn)
 			return cn
 		}
@@ -52,6 +54,53 @@ func (c *Client) reconnect(ctx context.Context, waits backoff.BackOff) *conn.Con
 		}
 	}
 }
+
+// greetEvery is how long a greeting waits for its answer before the next is sent.
+const greetEvery = 500 * time.Millisecond
+
+// greet returns when the server answers a request with the client's credentials. One that was just restarted accepts
+// connections for a second or two before it knows its users, and until then drops such requests without a word: whatever were
+// sent in that time would have to wait for its time-out. The calls that wait go out when greet returns: at the first
+// answer, whatever it is, when the connection has ended, and in any case after the time of one attempt.
+func (c *Client) greet(ctx context.Context, cn *conn.Conn) {
+	if c.credentials == nil {
+		return
+	}
+	heard := make(greeting, 1)
+	overall := time.NewTimer(c.timeout)
+	defer overall.Stop()
+	again := time.NewTicker(greetEvery)
+	defer again.Stop()
+	for {
+		// A failure to send is the connection's end, which heard is told of.
+		_ = cn.Call(cn.NextTicket(), messages.Raw(messages.Ping, nil), c.credentials, heard, false)
+		select {
+		case <-heard:
+			return
+		case <-overall.C:
+			return
+		case <-cn.Done():
+			return
+		case <-ctx.Done():
+			return
+		case <-again.C:
+		}
+	}
+}
+
+// greeting is told that the server has answered.
+type greeting chan struct{}
+
+// Reply implements conn.Waiter.
+func (g greeting) Reply(messages.Command, []byte) {
+	select {
+	case g <- struct{}{}:
+	default:
+	}
+}
+
+// End implements conn.Waiter: that a greeting timed out or lost its connection is seen by greet itself.
+func (greeting) End(error) {}
 
 // publish sends what waits, in the order of the calls, and then opens the connection to new ones.
 func (c *Client) publish(cn *conn.Conn) {
