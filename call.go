@@ -503,6 +503,8 @@ func resultError(r messages.OperationResult, message string) error {
 		return ErrStreamDeleted
 	case r == messages.AccessDenied:
 		return ErrAccessDenied
+	case r == messages.InvalidTransaction:
+		return fmt.Errorf("%w: %s", ErrInvalidTransaction, message)
 	case isTimeout(r):
 		return fmt.Errorf("%w: the server answered %s", ErrTimeout, r)
 	}

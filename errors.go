@@ -52,6 +52,10 @@ var (
 	ErrBusy = errors.New("the server is too busy")
 	// ErrNotLeader says that the node does not lead its cluster, and the request wants the leader.
 	ErrNotLeader = errors.New("the node is not the leader")
+	// ErrInvalidTransaction says that the server knows no such transaction, or none at all any more.
+	ErrInvalidTransaction = errors.New("invalid transaction")
+	// ErrMetadata says that what is stored as metadata or settings is not what a server reads as such.
+	ErrMetadata = errors.New("malformed metadata")
 	// ErrServerReadOnly says that the node takes no writes.
 	ErrServerReadOnly = errors.New("the node is read-only")
 )

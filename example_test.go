@@ -82,6 +82,29 @@ func ExampleClient_ReadStream_backward() {
 	// two
 }
 
+// What a stream's metadata say is changed by reading, changing and writing them with the version that was read.
+func ExampleClient_SetMetadata() {
+	ctx := context.Background()
+	client, end := connected(ctx)
+	defer end()
+
+	m, err := client.Metadata(ctx, "account-7")
+	if err != nil {
+		log.Fatal(err)
+	}
+	m.MaxCount = 1000
+	m.ACL = &eventstore.ACL{Write: []string{"teller"}}
+	if _, err := client.SetMetadata(ctx, "account-7", m.Version, m); err != nil {
+		log.Fatal(err)
+	}
+	m, err = client.Metadata(ctx, "account-7")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(m.Version, string(m.Raw))
+	// Output: 0 {"$acl":{"$w":"teller"},"$maxCount":1000}
+}
+
 // Call is the door to every message of the protocol.
 func ExampleClient_Call() {
 	ctx := context.Background()
