@@ -71,6 +71,20 @@ func TestAllocAppend(t *testing.T) {
 	require.Less(t, got, 0.05, "allocations of an append of one event")
 }
 
+// A pending write is one allocation, for what the caller holds.
+func TestAllocAppendAsync(t *testing.T) {
+	c := canned(t, nil)
+	events := []eventstore.EventData{{Type: "happened", Data: bytes.Repeat([]byte("x"), 256)}}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	got := mallocs(20_000, func() {
+		if _, err := c.AppendAsync(ctx, "stream", eventstore.Any, events).Wait(ctx); err != nil {
+			t.Fatal(err)
+		}
+	})
+	require.Less(t, got, 1.05, "allocations of an append of one event")
+}
+
 // A page of 500 events costs a handful of allocations, whatever its events hold: at most 0.01 an event and a few a page.
 func TestAllocReadPage(t *testing.T) {
 	var page []byte

@@ -30,21 +30,37 @@ const maxEventSize = 16<<20 - 10_000
 //
 // The events and their bytes belong to the client until Append returns.
 func (c *Client) Append(ctx context.Context, stream string, expected ExpectedVersion, events []EventData, opts ...CallOption) (WriteResult, error) {
-	o, err := c.callOptions(opts)
+	k, err := c.newAppend(stream, expected, events, opts)
 	if err != nil {
-		return WriteResult{}, &OpError{Op: "append", Stream: stream, Err: err}
+		return WriteResult{}, err
 	}
-	k := c.beginAppend(o.credentials)
 	defer k.recycle()
-	k.append.RequireLeader = !o.anyNode
-	if err := k.prepareAppend(stream, expected, events); err != nil {
-		return WriteResult{}, &OpError{Op: "append", Stream: stream, Err: err}
-	}
 	if err := c.enter(ctx, false); err != nil {
 		return WriteResult{}, &OpError{Op: "append", Stream: stream, Err: err}
 	}
 	defer c.leave(false)
-	if err := c.do(ctx, k); err != nil {
+	return k.appended(ctx, c.do(ctx, k), opts)
+}
+
+// newAppend takes a call from the pool that is ready to be sent; there is none beside an error.
+func (c *Client) newAppend(stream string, expected ExpectedVersion, events []EventData, opts []CallOption) (*call, error) {
+	o, err := c.callOptions(opts)
+	if err != nil {
+		return nil, &OpError{Op: "append", Stream: stream, Err: err}
+	}
+	k := c.beginAppend(o.credentials)
+	k.append.RequireLeader = !o.anyNode
+	if err := k.prepareAppend(stream, expected, events); err != nil {
+		k.recycle()
+		return nil, &OpError{Op: "append", Stream: stream, Err: err}
+	}
+	return k, nil
+}
+
+// appended is the outcome of an append that was settled with err.
+func (k *call) appended(ctx context.Context, err error, opts []CallOption) (WriteResult, error) {
+	stream, expected := k.append.Stream, ExpectedVersion(k.append.Expected)
+	if err != nil {
 		return WriteResult{}, k.fail("append", stream, err)
 	}
 	m := &k.completed
@@ -57,7 +73,7 @@ func (c *Client) Append(ctx context.Context, stream string, expected ExpectedVer
 			return WriteResult{}, failed
 		}
 		// An earlier attempt may be what the stream has moved on by.
-		return c.readBack(ctx, failed, expected, k.append.Events, opts)
+		return k.c.readBack(ctx, failed, expected, k.append.Events, opts)
 	}
 	return WriteResult{}, k.fail("append", stream, resultError(m.Result, m.Message))
 }

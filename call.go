@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -53,6 +54,13 @@ type call struct {
 
 	waits backoff.BackOff // before the next attempts; made when needed
 
+	// A call that nobody has to wait for (AppendAsync) gives its place in flight back when it is settled, by whoever comes
+	// first, and looks after its context itself.
+	async   bool
+	pending atomic.Bool     // of async: not settled yet
+	unwatch func() bool     // of async: set when expire may be called at any time, also when it was settled long ago
+	ctx     context.Context //nolint:containedctx // of async: it governs the operation, which no function call outlasts
+
 	// The outcome, written before done gets its one value.
 	done  chan struct{} // room for one, so that the read loop never waits
 	err   error
@@ -84,12 +92,13 @@ func (c *Client) beginAppend(auth []byte) *call {
 func (k *call) recycle() {
 	k.mu.Lock() // whoever sent it may be about to let go of the lock
 	defer k.mu.Unlock()
-	if k.abandoned {
+	if k.abandoned || k.unwatch != nil {
 		return
 	}
 	clear(k.append.Events)
 	k.append = messages.Append{Events: k.append.Events[:0]}
 	k.request, k.auth, k.conn, k.last, k.waits, k.err = nil, nil, nil, nil, nil, nil
+	k.async, k.ctx = false, nil
 	k.reply = messages.Reply{}
 	k.attempts, k.open, k.unknown, k.untimed = 0, false, false, false
 	k.c.calls.Put(k)
@@ -154,6 +163,9 @@ func (c *Client) submit(k *call) {
 	// Under the lock, a connection is either published, and then the queue was empty before, or not yet.
 	if cn := c.live.Load(); !closed && (cn == nil || !k.sendOn(cn)) {
 		c.queue.insert(k)
+		if k.async && k.unwatch == nil { // it may stay there for long, with nobody who waits
+			k.unwatch = context.AfterFunc(k.ctx, k.expire)
+		}
 	}
 	c.mu.Unlock()
 	if closed {
@@ -192,14 +204,37 @@ func tooLarge(err error) error {
 	return err
 }
 
-// finish settles k. Only its owner of the moment calls it, once.
+// finish settles k. Only its owner of the moment calls it, once; one that is async may meet the end of its context.
 func (k *call) finish(err error) {
+	if k.async {
+		if !k.pending.CompareAndSwap(true, false) {
+			return
+		}
+		if k.unwatch != nil {
+			k.unwatch()
+		}
+		k.c.limit.release()
+	}
 	k.err = err
 	k.done <- struct{}{}
 }
 
 // abandon takes k away from wherever it is. It returns true if k was settled meanwhile, else the last attempt's failure.
 func (k *call) abandon() (settled bool, last error) {
+	last = k.withdraw()
+	select {
+	case <-k.done:
+		return true, last
+	default:
+		return false, last
+	}
+}
+
+// expire settles an async call whose context has ended, unless it is settled already.
+func (k *call) expire() { k.finish(contextError(k.ctx, k.withdraw())) }
+
+// withdraw takes k away from wherever it is and returns the last attempt's failure.
+func (k *call) withdraw() (last error) {
 	k.mu.Lock()
 	k.abandoned = true
 	cn, ticket := k.conn, k.ticket
@@ -218,12 +253,7 @@ func (k *call) abandon() (settled bool, last error) {
 		}
 	}
 	c.mu.Unlock()
-	select {
-	case <-k.done:
-		return true, last
-	default:
-		return false, last
-	}
+	return last
 }
 
 // Reply implements conn.Waiter, on the read loop.
@@ -287,6 +317,8 @@ func (k *call) again(cause error, unknown, pause bool) {
 	k.mu.Unlock()
 	switch limit := k.c.maxAttempts; {
 	case abandoned:
+	case k.async && k.ctx.Err() != nil:
+		k.finish(contextError(k.ctx, cause))
 	case unknown && !k.repeat:
 		k.finish(cause)
 	case limit > 0 && attempts >= limit:
