@@ -65,6 +65,7 @@ type call struct {
 	done  chan struct{} // room for one, so that the read loop never waits
 	err   error
 	reply messages.Reply
+	room  []byte // for the reply's body; it is the call's until that is settled
 
 	// An append has its request and its decoded answer in place, so that it costs no allocation.
 	append    messages.Append
@@ -98,7 +99,7 @@ func (k *call) recycle() {
 	clear(k.append.Events)
 	k.append = messages.Append{Events: k.append.Events[:0]}
 	k.request, k.auth, k.conn, k.last, k.waits, k.err = nil, nil, nil, nil, nil, nil
-	k.async, k.ctx = false, nil
+	k.async, k.ctx, k.room = false, nil, nil
 	k.reply = messages.Reply{}
 	k.attempts, k.open, k.unknown, k.untimed = 0, false, false, false
 	k.c.calls.Put(k)
@@ -274,7 +275,7 @@ func (k *call) Reply(command messages.Command, body []byte) {
 		return
 	}
 	if k.request != &k.append {
-		k.reply = messages.Reply{Command: command, Body: append([]byte(nil), body...)}
+		k.reply = messages.Reply{Command: command, Body: append(k.room, body...)}
 		k.finish(nil)
 		return
 	}

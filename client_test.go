@@ -398,3 +398,27 @@ func TestAContextThatHasEndedSendsNothing(t *testing.T) {
 	_, err = c.ReadEvent(t.Context(), "s", eventstore.Start)
 	require.ErrorIs(t, err, eventstore.ErrStreamNotFound)
 }
+
+// Events that are lent are what they are until the next step, and a clone of one stays so.
+func TestBorrowedEvents(t *testing.T) {
+	c := embedded(t)
+	ctx := t.Context()
+	const n = 100
+	_, err := c.Append(ctx, "s", eventstore.NoStream, numbered(n))
+	require.NoError(t, err)
+	var owned, kept []eventstore.ResolvedEvent
+	for e, err := range c.ReadStream(ctx, "s", eventstore.Start) {
+		require.NoError(t, err)
+		owned = append(owned, e)
+	}
+	require.Len(t, owned, n)
+	for e, err := range c.ReadStream(ctx, "s", eventstore.Start, eventstore.Borrowed(), eventstore.PageSize(7)) {
+		require.NoError(t, err)
+		require.Equal(t, owned[len(kept)], e)
+		kept = append(kept, e.Clone())
+	}
+	require.Equal(t, owned, kept)
+	slice, err := c.ReadSlice(ctx, "s", eventstore.Start, n, eventstore.Borrowed())
+	require.NoError(t, err)
+	require.Equal(t, owned, slice.Events, "a page is the caller's")
+}

@@ -156,6 +156,7 @@ type readOptions struct {
 	limit    int64
 	pageSize int32
 	rawLinks bool
+	borrowed bool
 	err      error
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"iter"
 	"math"
-	"sync"
 
 	"github.com/goeventstore/eventstore/messages"
 )
@@ -19,14 +18,11 @@ type Slice struct {
 	EndOfStream bool  // nothing is left in this direction, as of now. A page may be empty and not be the end
 }
 
-// names are the strings that decoding can use again; a read borrows one.
-var names = sync.Pool{New: func() any { return new(messages.Names) }}
-
 // ReadStream returns the events of a stream from a place on, fetched page by page while the loop runs. A sequence that ends
 // without an error is complete: it reached the end of the stream as of then, or the Limit. An error is the last pair; a
 // stream that does not exist or is soft-deleted is ErrStreamNotFound, a hard-deleted one ErrStreamDeleted.
 //
-// The events belong to the caller. Those of a page share its memory; see ResolvedEvent.Clone.
+// The events belong to the caller. Those of a page share its memory; see ResolvedEvent.Clone, and Borrowed.
 func (c *Client) ReadStream(ctx context.Context, stream string, from From, opts ...ReadOption) iter.Seq2[ResolvedEvent, error] {
 	return func(yield func(ResolvedEvent, error) bool) {
 		fail := func(err error) { yield(ResolvedEvent{}, &OpError{Op: "read", Stream: stream, Err: err}) }
@@ -40,12 +36,13 @@ func (c *Client) ReadStream(ctx context.Context, stream string, from From, opts 
 			fail(err)
 			return
 		}
+		memory := newPageMemory(&o)
 		for left := o.limit; !nothing; {
 			count := o.pageSize
 			if o.limit > 0 {
 				count = int32(min(int64(count), left))
 			}
-			page, err := c.readPage(ctx, stream, next, count, &o)
+			page, err := c.readPage(ctx, stream, next, count, &o, memory)
 			if err != nil {
 				yield(ResolvedEvent{}, err)
 				return
@@ -93,7 +90,7 @@ func (c *Client) ReadSlice(ctx context.Context, stream string, from From, count 
 	if nothing {
 		return Slice{Stream: stream, Next: -1, Last: -1, EndOfStream: true}, nil
 	}
-	return c.readPage(ctx, stream, next, int32(count), &o)
+	return c.readPage(ctx, stream, next, int32(count), &o, newPageMemory(&o))
 }
 
 // startOf is the number to begin with, -1 for the last event when reading backward. Before event 0 there is nothing to ask
@@ -125,33 +122,26 @@ func startOf(stream string, from From, backward bool) (number int64, nothing boo
 	return n, false, nil
 }
 
-func (c *Client) readPage(ctx context.Context, stream string, from int64, count int32, o *readOptions) (Slice, error) {
+// readPage reads a page, whose events lie in memory.
+func (c *Client) readPage(ctx context.Context, stream string, from int64, count int32, o *readOptions, memory *pageMemory) (Slice, error) {
 	if !o.backward {
 		// No stream gets there, and a server computes from + count in 64 bits.
 		from = min(from, math.MaxInt64-1)
 		count = int32(min(int64(count), math.MaxInt64-from))
 	}
-	if err := c.enter(ctx, o.within); err != nil {
-		return Slice{}, &OpError{Op: "read", Stream: stream, Err: err}
-	}
-	defer c.leave(o.within)
-	k := c.begin(&messages.StreamRead{
+	slice := Slice{Stream: stream}
+	err := c.fetch(ctx, "read", stream, &messages.StreamRead{
 		Stream: stream, From: from, Count: count, ResolveLinks: !o.rawLinks, RequireLeader: !o.anyNode, Backward: o.backward,
-	}, o.credentials)
-	defer k.recycle()
-	if err := c.do(ctx, k); err != nil {
-		return Slice{}, k.fail("read", stream, err)
-	}
-	slice, err := decodePage(stream, k.reply.Body, int(count))
-	if err != nil {
-		return slice, k.fail("read", stream, err)
-	}
-	return slice, nil
+	}, o, memory, func(body []byte) (err error) {
+		slice, err = memory.decodeStream(stream, body, int(count))
+		return err
+	})
+	return slice, err
 }
 
-// decodePage takes no more events than were asked for: their number decides how much memory the page gets.
-func decodePage(stream string, body []byte, atMost int) (Slice, error) {
-	var page messages.StreamPage
+// decodeStream takes no more events than were asked for: their number decides how much memory the page gets.
+func (m *pageMemory) decodeStream(stream string, body []byte, atMost int) (Slice, error) {
+	page := &m.stream
 	if err := page.Decode(body); err != nil {
 		return Slice{}, fmt.Errorf("%w: %w", ErrProtocol, err)
 	}
@@ -168,27 +158,8 @@ func decodePage(stream string, body []byte, atMost int) (Slice, error) {
 	default:
 		return Slice{}, fmt.Errorf("%w: result %s %s", ErrProtocol, page.Result, page.Error)
 	}
-	slice := Slice{Stream: stream, Next: page.Next, Last: page.Last, EndOfStream: page.EndOfStream}
-	switch {
-	case page.Count == 0:
-		return slice, nil
-	case page.Count > atMost:
-		return Slice{}, fmt.Errorf("%w: a page of %d events, %d were asked for", ErrProtocol, page.Count, atMost)
-	}
-	slice.Events = make([]ResolvedEvent, 0, page.Count)
-	memory := slab{chunk: page.Count}
-	known := names.Get().(*messages.Names)
-	defer names.Put(known)
-	err := page.Each(known, func(r *messages.ResolvedEvent) bool {
-		if e := memory.decode(r); !e.empty() { // an empty record is of no use to anybody
-			slice.Events = append(slice.Events, e)
-		}
-		return true
-	})
-	if err != nil {
-		return Slice{}, fmt.Errorf("%w: %w", ErrProtocol, err)
-	}
-	return slice, nil
+	events, err := m.decode(page.Count, atMost, page.Each)
+	return Slice{Stream: stream, Events: events, Next: page.Next, Last: page.Last, EndOfStream: page.EndOfStream}, err
 }
 
 // ReadEvent reads one event: At(n), After(n) for the one behind it, End for the last, Start for number 0. A stream that
