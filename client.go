@@ -25,7 +25,9 @@ type Client struct {
 	live     atomic.Pointer[conn.Conn] // where calls are sent; nil while there is none
 	sequence atomic.Uint64             // numbers the calls, so that they are sent again in their order
 	limit    limiter
-	calls    sync.Pool // of *call; one a client, as a channel must not cross the bubbles of testing/synctest
+	// unfiltered is the connection to a server that does not filter $all itself.
+	unfiltered atomic.Pointer[conn.Conn]
+	calls      sync.Pool // of *call; one a client, as a channel must not cross the bubbles of testing/synctest
 
 	stop     context.CancelFunc // ends the supervisor and what it dials
 	loops    sync.WaitGroup     // the supervisor and the timers of delayed calls

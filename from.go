@@ -12,6 +12,7 @@ import (
 type From struct {
 	kind     fromKind
 	after    bool
+	raw      bool     // a position as a server gives it to go on backward from: of a transaction, the Commit is behind it
 	position Position // Commit alone holds the number for a number
 }
 
@@ -107,10 +108,14 @@ func (f From) rank() int {
 	}
 }
 
-// String returns the place in words: "start", "end", "at 5", "after 5", "after C:1/P:1".
+// String returns the place in words: "start", "end", "at 5", "after 5", "after C:1/P:1", and "behind C:1/P:1" for the Next
+// of a page of $all that was read backward.
 func (f From) String() string {
 	word := "at "
-	if f.after {
+	switch {
+	case f.raw:
+		word = "behind "
+	case f.after:
 		word = "after "
 	}
 	switch f.kind {
@@ -140,7 +145,8 @@ func (f *From) UnmarshalText(b []byte) error {
 		return nil
 	}
 	word, place, ok := strings.Cut(s, " ")
-	if !ok || word != "at" && word != "after" {
+	raw := word == "behind" && strings.HasPrefix(place, "C:")
+	if !ok || word != "at" && word != "after" && !raw {
 		return argument(`place %q: want "start", "end", "at N" or "after N" with a number or a position like C:1/P:1`, s)
 	}
 	if strings.HasPrefix(place, "C:") {
@@ -148,7 +154,7 @@ func (f *From) UnmarshalText(b []byte) error {
 		if err != nil {
 			return fmt.Errorf("place %q: %w", s, err)
 		}
-		*f = From{kind: fromPosition, after: word == "after", position: p}
+		*f = From{kind: fromPosition, after: word != "at", raw: raw, position: p}
 		return nil
 	}
 	n, err := strconv.ParseInt(place, 10, 64)

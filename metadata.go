@@ -213,10 +213,11 @@ func (a *ACL) UnmarshalJSON(b []byte) error {
 		return err
 	}
 	*a = ACL{}
-	for key, list := range a.rights() {
-		raw, there := object[key]
-		if !there {
-			continue
+	rights := a.rights()
+	for key, raw := range object {
+		list, known := rights[key]
+		if !known {
+			return fmt.Errorf("%q is no right", key)
 		}
 		var r roles
 		if err := r.UnmarshalJSON(raw); err != nil {

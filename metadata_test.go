@@ -38,7 +38,7 @@ func TestMetadataThatAServerReads(t *testing.T) {
 		`{"$maxCount":0,"$maxAge":-5,"$tb":-1}`: {},
 		`{"$maxCount":1,"$maxCount":2}`:         {MaxCount: 2},
 		`{"$tmp":true}`:                         {},
-		`{"$acl":{"$r":["a"],"other":1}}`:       {ACL: &eventstore.ACL{Read: []string{"a"}}},
+		`{"$acl":{"$r":["a"]}}`:                 {ACL: &eventstore.ACL{Read: []string{"a"}}},
 		`{"$maxAge":9223372036854775807}`:       {MaxAge: math.MaxInt64 / time.Second * time.Second},
 	} {
 		var m eventstore.StreamMetadata
@@ -51,7 +51,7 @@ func TestMetadataThatAServerReads(t *testing.T) {
 func TestMetadataThatAreVoid(t *testing.T) {
 	for _, text := range []string{
 		``, `[]`, `null`, `7`, `{"$maxCount":"3"}`, `{"$maxCount":2.5}`, `{"$maxCount":1e0}`, `{"$maxCount":null}`, `{"$tb":null}`,
-		`{"$maxAge":true}`, `{"$tmp":1}`, `{"$acl":null}`, `{"$acl":"a"}`, `{"$acl":{"$r":null}}`, `{"$acl":{"$r":7}}`,
+		`{"$maxAge":true}`, `{"$tmp":1}`, `{"$acl":null}`, `{"$acl":"a"}`, `{"$acl":{"$r":["a"],"other":1}}`, `{"$acl":{"$r":null}}`, `{"$acl":{"$r":7}}`,
 		`{"$acl":{"$w":["a",null]}}`, `{"$acl":{"$w":["a",1]}}`, `{"$maxCount":99999999999999999999}`,
 	} {
 		var m eventstore.StreamMetadata

@@ -157,6 +157,7 @@ type readOptions struct {
 	pageSize int32
 	rawLinks bool
 	borrowed bool
+	filter   *Filter
 	err      error
 }
 

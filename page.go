@@ -21,6 +21,7 @@ type pageMemory struct {
 	all    []ResolvedEvent
 
 	stream messages.StreamPage
+	log    messages.AllPage
 }
 
 func newPageMemory(o *readOptions) *pageMemory { return &pageMemory{lent: o.borrowed} }

@@ -26,7 +26,7 @@ type Slice struct {
 func (c *Client) ReadStream(ctx context.Context, stream string, from From, opts ...ReadOption) iter.Seq2[ResolvedEvent, error] {
 	return func(yield func(ResolvedEvent, error) bool) {
 		fail := func(err error) { yield(ResolvedEvent{}, &OpError{Op: "read", Stream: stream, Err: err}) }
-		o, err := c.readOptions(opts)
+		o, err := c.streamOptions(opts)
 		if err != nil {
 			fail(err)
 			return
@@ -65,6 +65,15 @@ func (c *Client) ReadStream(ctx context.Context, stream string, from From, opts 
 	}
 }
 
+// streamOptions are those of a read that is not of $all.
+func (c *Client) streamOptions(opts []ReadOption) (readOptions, error) {
+	o, err := c.readOptions(opts)
+	if err == nil && o.filter != nil {
+		err = argument("a Filter is for %s", All)
+	}
+	return o, err
+}
+
 // progress refuses pages that lead nowhere: a reader that follows them would never end.
 func progress(from int64, page *Slice, backward bool) error {
 	if backward && page.Next >= 0 && (from < 0 || page.Next < from) || !backward && page.Next > from {
@@ -75,7 +84,7 @@ func progress(from int64, page *Slice, backward bool) error {
 
 // ReadSlice reads one page of at most count events, 1 to MaxPageSize. Errors as ReadStream.
 func (c *Client) ReadSlice(ctx context.Context, stream string, from From, count int, opts ...ReadOption) (Slice, error) {
-	o, err := c.readOptions(opts)
+	o, err := c.streamOptions(opts)
 	var next int64
 	var nothing bool
 	if err == nil {
@@ -165,7 +174,7 @@ func (m *pageMemory) decodeStream(stream string, body []byte, atMost int) (Slice
 // ReadEvent reads one event: At(n), After(n) for the one behind it, End for the last, Start for number 0. A stream that
 // does not exist is ErrStreamNotFound, a number that it does not have (yet, or any more) ErrEventNotFound.
 func (c *Client) ReadEvent(ctx context.Context, stream string, at From, opts ...ReadOption) (ResolvedEvent, error) {
-	o, err := c.readOptions(opts)
+	o, err := c.streamOptions(opts)
 	number := int64(-1)
 	if err == nil {
 		err = checkStream(stream)

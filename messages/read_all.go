@@ -49,7 +49,8 @@ func (m *AllRead) Decode(b []byte) error {
 	return f.fail("ReadAllEvents")
 }
 
-// AllPage is the answer to an AllRead, without its events, as StreamPage is for a stream: an empty one is the end.
+// AllPage is the answer to an AllRead or to a FilteredReadAllEvents, without its events, as StreamPage is for a stream. An
+// unfiltered one that is empty is the end.
 type AllPage struct {
 	Commit, Prepare         int64 // where the page begins
 	NextCommit, NextPrepare int64 // where the next one begins
@@ -57,14 +58,21 @@ type AllPage struct {
 	Error                   string
 	Count                   int // how many events the page has
 
+	Filtered    bool // not a field: this is the answer to a FilteredReadAllEvents, whose last fields have other numbers
+	EndOfStream bool // of a filtered page, which may be empty without being the end
+
 	body   []byte
 	record *ResolvedEvent // what Each decodes into, kept from page to page
 }
 
 // Decode reads the page in body, which m keeps and Each reads.
 func (m *AllPage) Decode(body []byte) error {
-	*m = AllPage{body: body, record: m.record}
+	*m = AllPage{body: body, record: m.record, Filtered: m.Filtered}
 	f := fields{rest: body}
+	result := protowire.Number(6)
+	if m.Filtered {
+		result = 7
+	}
 	for f.next() {
 		switch {
 		case f.is(1, varint):
@@ -77,10 +85,12 @@ func (m *AllPage) Decode(body []byte) error {
 			m.NextCommit = int64(f.u)
 		case f.is(5, varint):
 			m.NextPrepare = int64(f.u)
-		case f.is(6, varint):
+		case f.is(result, varint):
 			m.Result = ReadAllResult(f.u)
-		case f.is(7, text):
+		case f.is(result+1, text):
 			m.Error = string(f.b)
+		case m.Filtered && f.is(6, varint):
+			m.EndOfStream = protowire.DecodeBool(f.u)
 		}
 	}
 	return f.fail("ReadAllEventsCompleted")
