@@ -18,10 +18,14 @@ import (
 type Config struct {
 	// TCP is the address to listen on; "" means "127.0.0.1:0", a free port of the loopback interface.
 	TCP string
+	// HTTP is the address of the HTTP side, such as "127.0.0.1:2113"; "" means that there is none.
+	HTTP string
+	// Projections switches the system's index streams on: $ce-, $et-, $streams and $category-.
+	Projections bool
 	// Logger gets what happens to the server and its connections; nil means that nothing is logged. Neither data nor
 	// passwords are ever logged.
 	Logger *slog.Logger
-	// Listen opens the listener; nil means net.Listen.
+	// Listen opens the listeners; nil means net.Listen.
 	Listen func(network, addr string) (net.Listener, error)
 	// Now gives the time stamps of events; nil means time.Now. It is called by one goroutine at a time and must not
 	// block. Heartbeats and deadlines do not use it.
@@ -51,6 +55,7 @@ type Server struct {
 	log      *slog.Logger
 	listener net.Listener
 	url      string
+	http     *httpSide // nil without one
 
 	store         store.Store
 	users         *users
@@ -99,6 +104,12 @@ func Start(cfg Config) (*Server, error) {
 		stop:     make(chan struct{}),
 		sessions: make(map[*session]struct{}),
 	}
+	if cfg.HTTP != "" {
+		if s.http, err = startHTTP(&cfg); err != nil {
+			_ = listener.Close()
+			return nil, err
+		}
+	}
 	s.writer = newWriter(s, cfg.Now, cfg.NewID)
 	s.writing.Go(s.writer.run)
 	s.accepting.Go(s.accept)
@@ -109,6 +120,14 @@ func Start(cfg Config) (*Server, error) {
 // URL returns the address that clients connect to, such as tcp://127.0.0.1:49152.
 func (s *Server) URL() string { return s.url }
 
+// HTTPURL returns the address of the HTTP side, such as http://127.0.0.1:2113, or "" when there is none.
+func (s *Server) HTTPURL() string {
+	if s.http == nil {
+		return ""
+	}
+	return s.http.url
+}
+
 // Close ends the server and all its connections, and returns when its last goroutine has ended. What was written is
 // gone. Further calls wait for the first and return the same.
 func (s *Server) Close() error {
@@ -116,6 +135,9 @@ func (s *Server) Close() error {
 		close(s.stop)
 		if err := s.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			s.closeErr = err
+		}
+		if s.http != nil {
+			s.closeErr = errors.Join(s.closeErr, s.http.close())
 		}
 		s.endSessions(errServerClosed)
 		s.accepting.Wait()
