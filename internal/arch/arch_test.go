@@ -69,6 +69,8 @@ var table = []row{
 	{pkg: "examples/...", imports: []string{"..."}},
 	// nested modules
 	{pkg: "internal/tools/..."},
+	{pkg: "bench/canned", imports: []string{"messages"}},
+	{pkg: "bench/servercost", imports: []string{"bench/canned", "server", "messages", "internal/memnet"}},
 	{pkg: "internal/interop", imports: []string{".", "messages"}},
 }
 
