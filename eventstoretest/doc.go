@@ -25,10 +25,18 @@
 //		return eventstoretest.Pass
 //	})
 //
+// NotReady, TooBusy and NotAuthenticated are the answers of a server that is not ready, has too much to do or does not know
+// the credentials. Server.Refuse has new connections refused until Server.Accept, and Server.SlowReads makes the lines
+// slow.
+//
 // Frames pass byte for byte as they came. While somebody intercepts, the proxy holds a frame until it has the whole of it;
 // one that has begun to pass before Intercept was called passes unseen. So do bytes that are no frame, with all that
 // follow them on their connection. When one side ends its stream the other side finds all that was
 // sent before and then the end; a reset on one side is a reset on the other. Server.DirectURL leads past the proxy.
+//
+// # The same in each run
+//
+// Clock and IDs give the embedded server the times and the ids that it writes, so that a test can compare whole events.
 //
 // # Virtual time
 //

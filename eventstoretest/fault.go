@@ -85,6 +85,9 @@ func NotReady() Fault { return notHandled(pb.NotHandled_NotReady) }
 // TooBusy is the Answer of a server that has too much to do: a client tries again.
 func TooBusy() Fault { return notHandled(pb.NotHandled_TooBusy) }
 
+// NotAuthenticated is the Answer of a server that does not know the login or the password of a package.
+func NotAuthenticated() Fault { return Answer(messages.NotAuthenticated, []byte("Not Authenticated")) }
+
 func notHandled(reason pb.NotHandled_NotHandledReason) Fault {
 	body, err := messages.Of(messages.NotHandled, &pb.NotHandled{Reason: &reason}).AppendTo(nil)
 	if err != nil {

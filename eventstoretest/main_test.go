@@ -1,6 +1,7 @@
 package eventstoretest_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -32,6 +33,17 @@ func TestMain(m *testing.M) {
 var networks = map[string]func() eventstoretest.Option{
 	"tcp":    eventstoretest.ForceEmbedded,
 	"memory": eventstoretest.InMemory,
+}
+
+// tcp is the network of the operating system.
+type tcp struct{}
+
+func (tcp) Listen(network, addr string) (net.Listener, error) {
+	return new(net.ListenConfig).Listen(context.Background(), network, addr)
+}
+
+func (tcp) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, network, addr)
 }
 
 // raw is a connection without a client. A deadline guards it against hangs.
@@ -148,6 +160,7 @@ func requireEvents(t *testing.T, srv *eventstoretest.Server, stream string, want
 type tb struct {
 	testing.TB
 	fatal    string
+	errors   []string
 	logged   []string
 	cleanups []func()
 }
@@ -161,6 +174,10 @@ func (t *tb) Failed() bool { return true }
 func (t *tb) Fatalf(format string, args ...any) {
 	t.fatal = fmt.Sprintf(format, args...)
 	runtime.Goexit()
+}
+
+func (t *tb) Errorf(format string, args ...any) {
+	t.errors = append(t.errors, fmt.Sprintf(format, args...))
 }
 
 func (t *tb) Log(args ...any) { t.logged = append(t.logged, fmt.Sprint(args...)) }

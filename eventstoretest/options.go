@@ -2,7 +2,12 @@ package eventstoretest
 
 import (
 	"context"
+	"encoding/binary"
+	"math/rand/v2"
 	"net"
+	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/goeventstore/eventstore/internal/memnet"
 	"github.com/goeventstore/eventstore/server"
@@ -14,6 +19,8 @@ type Option interface{ apply(*config) }
 type config struct {
 	network  Network
 	server   server.Config
+	now      func() time.Time // nil: as server says
+	newID    func() uuid.UUID // likewise
 	embedded bool
 }
 
@@ -46,11 +53,36 @@ func OnNetwork(n Network) Option { return option(func(c *config) { c.network = n
 // ForceEmbedded ignores the environment: the server is always the embedded one.
 func ForceEmbedded() Option { return option(func(c *config) { c.embedded = true }) }
 
-// WithServer configures the embedded server, for example with a clock or ids of the test's own, and ignores the
-// environment. Listen is not looked at: that is OnNetwork's.
+// WithServer configures the embedded server and ignores the environment. Listen is not looked at: that is OnNetwork's. Of
+// Clock and IDs beside it what they say counts.
 func WithServer(cfg server.Config) Option {
 	return option(func(c *config) {
 		c.server = cfg
+		c.embedded = true
+	})
+}
+
+// Clock has the embedded server take the time of what it writes from now, and ignores the environment. The server calls
+// it from goroutines of its own, and it must not block.
+func Clock(now func() time.Time) Option {
+	return option(func(c *config) {
+		c.now = now
+		c.embedded = true
+	})
+}
+
+// IDs has the embedded server give the events that it writes by itself, such as those of soft deletes, the same ids in
+// each run with the same seed, and ignores the environment. By default they are random.
+func IDs(seed uint64) Option {
+	return option(func(c *config) {
+		source := rand.NewPCG(seed, seed)
+		c.newID = func() (id uuid.UUID) {
+			binary.BigEndian.PutUint64(id[:8], source.Uint64())
+			binary.BigEndian.PutUint64(id[8:], source.Uint64())
+			id[6] = id[6]&0x0F | 0x40 // version 4
+			id[8] = id[8]&0x3F | 0x80 // variant of RFC 9562
+			return id
+		}
 		c.embedded = true
 	})
 }

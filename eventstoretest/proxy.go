@@ -13,22 +13,24 @@ import (
 // proxy accepts connections and moves frames between them and connections to the server. Goroutines: one accepts, and
 // each connection has one that waits for its two pumps.
 type proxy struct {
-	network  Network
-	server   string // address
-	listener net.Listener
-	addr     string
-	trace    trace
+	network Network
+	server  string // address
+	addr    string
+	trace   trace
 
-	stop    context.CancelFunc // ends dials under way and waits of the accept loop
-	running sync.WaitGroup     // the accept loop and the links
+	start   func(net.Listener) // starts an accept loop
+	stop    context.CancelFunc // ends dials under way and waits of the accept loops
+	running sync.WaitGroup     // the accept loops and the links
 
 	paused       atomic.Pointer[chan struct{}] // closed by resume; nil while frames pass
+	rate         atomic.Int64                  // bytes a second that are read of a direction; 0 for all there are
 	interceptors atomic.Pointer[[]*interceptor]
 
-	mu     sync.Mutex // guards what follows, and changes of interceptors
-	links  map[*link]struct{}
-	count  int // of connections since the start
-	closed bool
+	mu       sync.Mutex   // guards what follows, and changes of interceptors
+	listener net.Listener // nil while connections are refused
+	links    map[*link]struct{}
+	count    int // of connections since the start
+	closed   bool
 }
 
 type interceptor struct {
@@ -37,23 +39,45 @@ type interceptor struct {
 }
 
 func startProxy(n Network, server string) (*proxy, error) {
-	listener, err := n.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
+	p := &proxy{network: n, server: server, addr: "127.0.0.1:0", links: make(map[*link]struct{})}
 	ctx, stop := context.WithCancel(context.Background())
-	p := &proxy{
-		network:  n,
-		server:   server,
-		listener: listener,
-		addr:     listener.Addr().String(),
-		stop:     stop,
-		links:    make(map[*link]struct{}),
-	}
+	p.stop = stop
+	p.start = func(l net.Listener) { p.running.Go(func() { p.accept(ctx, l) }) }
 	p.trace.start = time.Now()
 	p.interceptors.Store(new([]*interceptor))
-	p.running.Go(func() { p.accept(ctx) })
+	if err := p.listen(); err != nil {
+		stop()
+		return nil, err
+	}
+	p.addr = p.listener.Addr().String()
 	return p, nil
+}
+
+// listen accepts connections at the address of the proxy, unless it does already.
+func (p *proxy) listen() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.listener != nil || p.closed {
+		return nil
+	}
+	l, err := p.network.Listen("tcp", p.addr)
+	if err != nil {
+		return err
+	}
+	p.listener = l
+	p.start(l)
+	return nil
+}
+
+// refuse ends listen.
+func (p *proxy) refuse() {
+	p.mu.Lock()
+	l := p.listener
+	p.listener = nil
+	p.mu.Unlock()
+	if l != nil {
+		_ = l.Close()
+	}
 }
 
 // close cuts what is left and returns when the last goroutine has ended.
@@ -62,15 +86,15 @@ func (p *proxy) close() {
 	p.closed = true
 	p.mu.Unlock()
 	p.stop()
-	_ = p.listener.Close()
+	p.refuse()
 	p.cut()
 	p.running.Wait()
 }
 
-func (p *proxy) accept(ctx context.Context) {
+func (p *proxy) accept(ctx context.Context, listener net.Listener) {
 	const pause = 5 * time.Millisecond
 	for {
-		client, err := p.listener.Accept()
+		client, err := listener.Accept()
 		if err == nil {
 			p.serve(ctx, client)
 			continue

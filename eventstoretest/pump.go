@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"time"
 
 	"github.com/goeventstore/eventstore/messages"
 )
@@ -69,8 +70,23 @@ func (k keeper) Read(b []byte) (int, error) {
 		return 0, errNotPassed
 	}
 	p.compact()
-	n, err := p.from.Read(b)
+	n, err := p.read(b)
 	p.kept = append(p.kept, b[:n]...)
+	return n, err
+}
+
+// read reads from the side that this pump reads, no faster than it shall.
+func (p *pump) read(b []byte) (int, error) {
+	const turns = 10 // a second
+	rate := &p.link.proxy.rate
+	if most := rate.Load(); most > 0 {
+		b = b[:min(int64(len(b)), max(most/turns, 1))]
+	}
+	n, err := p.from.Read(b)
+	most := rate.Load() // it may have changed since
+	if err == nil && most > 0 && !p.link.wait(time.Duration(n)*time.Second/time.Duration(most)) {
+		err = errNotPassed
+	}
 	return n, err
 }
 
@@ -286,7 +302,7 @@ func (p *pump) bytes() error {
 		if !p.pass(len(p.kept)) {
 			return errNotPassed
 		}
-		n, err := p.from.Read(b)
+		n, err := p.read(b)
 		p.kept = append(p.kept[:0], b[:n]...)
 		p.passed, p.seen = 0, -1 // for ever inside a frame
 		if err != nil {

@@ -21,6 +21,7 @@ const probeTime = 10 * time.Second
 
 // Server is a server with a proxy before it. Its methods are safe for concurrent use.
 type Server struct {
+	tb       testing.TB
 	network  Network
 	embedded bool
 	direct   *url.URL
@@ -38,7 +39,7 @@ func Run(tb testing.TB, opts ...Option) *Server {
 	for _, o := range opts {
 		o.apply(&cfg)
 	}
-	s := &Server{network: cfg.network}
+	s := &Server{tb: tb, network: cfg.network}
 	var err error
 	if target := os.Getenv(environment); target == "" || cfg.embedded {
 		s.embedded = true
@@ -65,6 +66,12 @@ func Run(tb testing.TB, opts ...Option) *Server {
 func startEmbedded(tb testing.TB, cfg *config) (*url.URL, error) {
 	tb.Helper()
 	cfg.server.Listen = cfg.network.Listen
+	if cfg.now != nil {
+		cfg.server.Now = cfg.now
+	}
+	if cfg.newID != nil {
+		cfg.server.NewID = cfg.newID
+	}
 	srv, err := server.Start(cfg.server)
 	if err != nil {
 		return nil, fmt.Errorf("start the embedded server: %w", err)
@@ -165,3 +172,23 @@ func (s *Server) Pause() { s.proxy.pause() }
 
 // Resume ends a Pause: what was held passes, in order.
 func (s *Server) Resume() { s.proxy.resume() }
+
+// SlowReads has the proxy read only so many bytes a second from each side of each connection, as peers with slow lines do:
+// what is sent faster fills the buffers of whoever sends. 0 ends it. A frame that takes some seconds holds up the
+// heartbeats behind it, and then the connection may be given up.
+func (s *Server) SlowReads(bytesPerSecond int) { s.proxy.rate.Store(int64(bytesPerSecond)) }
+
+// Refuse has new connections refused, as if no server were there, until Accept. Those that there are stay: Cut ends them.
+func (s *Server) Refuse() {
+	s.proxy.trace.note(0, "refusing")
+	s.proxy.refuse()
+}
+
+// Accept ends a Refuse: new connections are accepted again, at the same address. If another program has taken it
+// meanwhile, the test fails.
+func (s *Server) Accept() {
+	s.tb.Helper()
+	if err := s.proxy.listen(); err != nil {
+		s.tb.Errorf("eventstoretest: accept again: %v", err)
+	}
+}

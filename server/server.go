@@ -19,10 +19,14 @@ import (
 type Config struct {
 	// TCP is the address to listen on; "" means "127.0.0.1:0", a free port of the loopback interface.
 	TCP string
+	// HTTP is the address of the HTTP side, such as "127.0.0.1:2113"; "" means "127.0.0.1:0", and Off that there is none.
+	HTTP string
+	// Projections switches the system's index streams on: $ce-, $et-, $streams and $category-.
+	Projections bool
 	// Logger gets what happens to the server and its connections; nil means that nothing is logged. Neither data nor
 	// passwords are ever logged.
 	Logger *slog.Logger
-	// Listen opens the listener; nil means net.Listen.
+	// Listen opens the listeners; nil means net.Listen.
 	Listen func(network, addr string) (net.Listener, error)
 	// Now gives the time stamps of events, and the time against which $maxAge is held; nil means time.Now. It is called
 	// by one goroutine at a time and must not block. Heartbeats and deadlines do not use it.
@@ -31,6 +35,9 @@ type Config struct {
 	// ones. It is called by one goroutine at a time and must not block.
 	NewID func() uuid.UUID
 }
+
+// Off stands for an address that is not offered.
+const Off = "off"
 
 // The limits of a server. See the package's comment for those that a real one does not have.
 const (
@@ -52,6 +59,7 @@ type Server struct {
 	log      *slog.Logger
 	listener net.Listener
 	url      string
+	http     *httpSide // nil without one
 
 	now           func() time.Time
 	store         store.Store
@@ -76,6 +84,9 @@ type Server struct {
 func Start(cfg Config) (*Server, error) {
 	if cfg.TCP == "" {
 		cfg.TCP = "127.0.0.1:0"
+	}
+	if cfg.HTTP == "" {
+		cfg.HTTP = "127.0.0.1:0"
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -105,9 +116,15 @@ func Start(cfg Config) (*Server, error) {
 	}
 	s.settings.Store(builtInSettings)
 	s.writer = newWriter(s, cfg.NewID)
-	if err := s.writer.begin(); err != nil {
+	err = s.writer.begin()
+	if err != nil {
+		err = fmt.Errorf("begin the log: %w", err)
+	} else if cfg.HTTP != Off {
+		s.http, err = startHTTP(&cfg)
+	}
+	if err != nil {
 		_ = listener.Close()
-		return nil, fmt.Errorf("begin the log: %w", err)
+		return nil, err
 	}
 	s.writing.Go(s.writer.run)
 	s.accepting.Go(s.accept)
@@ -128,6 +145,14 @@ func oneAtATime(clock func() time.Time) func() time.Time {
 // URL returns the address that clients connect to, such as tcp://127.0.0.1:49152.
 func (s *Server) URL() string { return s.url }
 
+// HTTPURL returns the address of the HTTP side, such as http://127.0.0.1:2113, or "" when there is none.
+func (s *Server) HTTPURL() string {
+	if s.http == nil {
+		return ""
+	}
+	return s.http.url
+}
+
 // Close ends the server and all its connections, and returns when its last goroutine has ended. What was written is
 // gone. Further calls wait for the first and return the same.
 func (s *Server) Close() error {
@@ -135,6 +160,9 @@ func (s *Server) Close() error {
 		close(s.stop)
 		if err := s.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			s.closeErr = err
+		}
+		if s.http != nil {
+			s.closeErr = errors.Join(s.closeErr, s.http.close())
 		}
 		s.endSessions(errServerClosed)
 		s.accepting.Wait()

@@ -69,7 +69,14 @@ var table = []row{
 	{pkg: "examples/...", imports: []string{"..."}},
 	// nested modules
 	{pkg: "internal/tools/..."},
+	{pkg: "bench/canned", imports: []string{"messages"}},
+	{pkg: "bench/servercost", imports: []string{"bench/canned", "server", "messages", "internal/memnet"}},
 	{pkg: "internal/interop", imports: []string{".", "messages"}},
+}
+
+// reserved are the modules of others that only some packages may import, with their tests.
+var reserved = map[string][]string{
+	"github.com/alecthomas/kong/...": {"cmd/eventstore"},
 }
 
 // Tests may import these beside what their package imports.
@@ -125,6 +132,7 @@ func TestCheck(t *testing.T) {
 		pb     = module + "/messages/pb"
 		etest  = module + "/eventstoretest"
 		server = module + "/server"
+		kong   = "github.com/alecthomas/kong"
 	)
 	for _, c := range []struct {
 		name string
@@ -178,6 +186,12 @@ func TestCheck(t *testing.T) {
 		{name: "high test with eventstoretest", pkg: listed{ImportPath: module + "/listener", XTestImports: []string{etest}}},
 		{name: "a row for everything below", pkg: listed{ImportPath: server + "/internal/log", Imports: []string{pb}}},
 		{name: "anything", pkg: listed{ImportPath: module + "/examples/bank", Imports: []string{etest, conn}}},
+		{name: "the command parses its line", pkg: listed{ImportPath: module + "/cmd/eventstore", Imports: []string{kong}}},
+		{
+			name: "nobody else does",
+			pkg:  listed{ImportPath: server, Imports: []string{kong}, TestImports: []string{kong + "/x"}},
+			want: []string{"server may not import " + kong, "server may not import " + kong + "/x"},
+		},
 		{name: "another module with our name in front", pkg: listed{ImportPath: conn, Imports: []string{module + "x/y"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -238,6 +252,13 @@ func check(rows []row, pkgs []listed) []string {
 		tests := slices.Concat(p.TestImports, p.XTestImports, ignoredTests)
 		for _, imp := range forbidden(name, tests, r.allowedInTests()) {
 			problems = append(problems, "tests of "+name+" may not import "+imp)
+		}
+		for _, imp := range slices.Concat(p.Imports, ignored, tests) {
+			for foreign, users := range reserved {
+				if match(foreign, imp) && !matchAny(users, name) {
+					problems = append(problems, name+" may not import "+imp)
+				}
+			}
 		}
 	}
 	return problems

@@ -1,0 +1,105 @@
+package canned_test
+
+import (
+	"io"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/goeventstore/eventstore/bench/canned"
+	"github.com/goeventstore/eventstore/internal/memnet"
+	"github.com/goeventstore/eventstore/messages"
+)
+
+func TestAnswers(t *testing.T) {
+	network := memnet.New()
+	l, err := network.Listen("tcp", "127.0.0.1:1113")
+	require.NoError(t, err)
+	s, err := canned.Serve(l, canned.Config{Events: 3, EventSize: 10})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, s.Close()) }()
+	c, err := network.Dial(t.Context(), "tcp", "127.0.0.1:1113")
+	require.NoError(t, err)
+
+	requests := []messages.Request{
+		&messages.Append{Stream: "a", Events: []messages.NewEvent{{Type: "t", Data: make([]byte, 300<<10)}}}, // over the read buffer
+		&messages.StreamRead{Stream: "a", Count: 3},
+		messages.Raw(messages.Ping, []byte("body")),
+		&messages.StreamRead{Stream: "a", Count: 3},
+		messages.Raw(messages.HeartbeatRequest, nil),
+		messages.Raw(messages.IdentifyClient, nil),
+		messages.Raw(messages.Authenticate, nil),
+		messages.Raw(messages.ScavengeDatabase, nil),
+	}
+	want := []messages.Command{
+		messages.WriteEventsCompleted, messages.ReadStreamEventsForwardCompleted, messages.Pong,
+		messages.ReadStreamEventsForwardCompleted, messages.HeartbeatResponse, messages.ClientIdentified,
+		messages.Authenticated, messages.BadRequest,
+	}
+	credentials, err := messages.AppendCredentials(nil, "admin", "changeit")
+	require.NoError(t, err)
+	var sent []byte
+	for i, r := range requests {
+		sent, err = messages.AppendFrame(sent, messages.ID{7, byte(i)}, credentials, r)
+		require.NoError(t, err)
+	}
+	for _, piece := range []int{len(sent), 1000, 7} {
+		go func() {
+			for rest := sent; len(rest) > 0; {
+				n := min(piece, len(rest))
+				_, _ = c.Write(rest[:n])
+				rest = rest[n:]
+			}
+		}()
+		r := messages.NewReader(c, 4096)
+		for i := range requests {
+			f, err := r.Next()
+			require.NoError(t, err)
+			require.Equal(t, want[i], f.Command)
+			require.Equal(t, messages.ID{7, byte(i)}, f.ID)
+			switch f.Command {
+			case messages.WriteEventsCompleted:
+				var m messages.AppendCompleted
+				require.NoError(t, m.Decode(f.Body))
+				require.Equal(t, messages.Success, m.Result)
+			case messages.ReadStreamEventsForwardCompleted:
+				requirePage(t, f.Body)
+			case messages.Pong:
+				require.Equal(t, "body", string(f.Body))
+			default:
+			}
+		}
+	}
+	_, err = c.Write([]byte("GET / HTTP/1.1\r\nHost: ...\r\n\r\n"))
+	require.NoError(t, err)
+	_, err = c.Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF)
+}
+
+func requirePage(t *testing.T, body []byte) {
+	t.Helper()
+	var p messages.StreamPage
+	require.NoError(t, p.Decode(body))
+	require.Equal(t, 3, p.Count)
+	require.EqualValues(t, 2, p.Last)
+	n := int64(0)
+	require.NoError(t, p.Each(nil, func(e *messages.ResolvedEvent) bool {
+		require.Equal(t, n, e.Event.Number)
+		require.Len(t, e.Event.Data, 10)
+		n++
+		return true
+	}))
+}
+
+func TestCloseEndsConnections(t *testing.T) {
+	network := memnet.New()
+	l, err := network.Listen("tcp", "127.0.0.1:1113")
+	require.NoError(t, err)
+	s, err := canned.Serve(l, canned.Config{})
+	require.NoError(t, err)
+	c, err := network.Dial(t.Context(), "tcp", "127.0.0.1:1113")
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+	_, err = c.Read(make([]byte, 1))
+	require.Error(t, err)
+}

@@ -1,0 +1,16 @@
+module github.com/goeventstore/eventstore/bench
+
+go 1.25.0
+
+require (
+	github.com/goeventstore/eventstore v0.0.0
+	github.com/google/uuid v1.6.0
+	github.com/stretchr/testify v1.12.1
+)
+
+require (
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
+	google.golang.org/protobuf v1.36.12 // indirect
+)
+
+replace github.com/goeventstore/eventstore => ../

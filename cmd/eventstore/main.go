@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// The exit codes beside 0.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// commandLine is what the program understands.
+type commandLine struct {
+	Serve serve `cmd:"" help:"Run a server in memory, until an interrupt or SIGTERM."`
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run is the program with its arguments and outputs; it ends by itself or with ctx and returns the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	var line commandLine
+	helped := false
+	parser, err := kong.New(&line,
+		kong.Name("eventstore"),
+		kong.Description("An EventStore server for tests and first steps."),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(int) { helped = true }), // only --help exits
+	)
+	if err != nil {
+		panic(err) // the tags above are wrong
+	}
+	parsed, err := parser.Parse(args)
+	switch {
+	case helped:
+		return 0
+	case err != nil:
+		complain(stderr, err)
+		return exitUsage
+	}
+	parsed.BindTo(ctx, (*context.Context)(nil))
+	parsed.BindTo(stdout, (*io.Writer)(nil))
+	if err := parsed.Run(); err != nil {
+		complain(stderr, err)
+		return exitFailed
+	}
+	return 0
+}
+
+func complain(stderr io.Writer, err error) {
+	_, _ = fmt.Fprintf(stderr, "eventstore: %v\n", err)
+}

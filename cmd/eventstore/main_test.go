@@ -1,0 +1,193 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/goeventstore/eventstore"
+)
+
+// program is the built command.
+var program string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "eventstore")
+		if err != nil {
+			panic(err)
+		}
+		defer func() { _ = os.RemoveAll(dir) }()
+		program = filepath.Join(dir, "eventstore")
+		if runtime.GOOS == "windows" {
+			program += ".exe"
+		}
+		if out, err := exec.CommandContext(context.Background(), "go", "build", "-o", program, ".").CombinedOutput(); err != nil {
+			panic(string(out))
+		}
+		return m.Run()
+	}())
+}
+
+// process is a running program.
+type process struct {
+	cmd       *exec.Cmd
+	tcp, http string // the URLs that it printed
+	stderr    *bytes.Buffer
+}
+
+// start runs the program until it has printed its URLs. It is killed with the test, or after a minute.
+func start(t *testing.T, args ...string) *process {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	p := &process{cmd: exec.CommandContext(ctx, program, append([]string{"serve"}, args...)...), stderr: new(bytes.Buffer)}
+	p.cmd.Stderr = p.stderr
+	stdout, err := p.cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, p.cmd.Start())
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Kill()
+		_ = p.cmd.Wait()
+	})
+	lines := bufio.NewScanner(stdout)
+	for _, url := range []*string{&p.tcp, &p.http} {
+		require.True(t, lines.Scan(), "it ended: %s", p.stderr)
+		*url = lines.Text()
+	}
+	return p
+}
+
+// end sends a signal and waits for the exit code.
+func (p *process) end(t *testing.T, signal os.Signal) int {
+	t.Helper()
+	require.NoError(t, p.cmd.Process.Signal(signal))
+	_ = p.cmd.Wait()
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// runProgram runs the program to its end.
+func runProgram(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var out, complaint bytes.Buffer
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Stdout, cmd.Stderr = &out, &complaint
+	_ = cmd.Run()
+	require.NoError(t, ctx.Err())
+	return cmd.ProcessState.ExitCode(), out.String(), complaint.String()
+}
+
+func TestServe(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("there is no SIGTERM to send on Windows")
+	}
+	for _, signal := range []os.Signal{syscall.SIGTERM, os.Interrupt} {
+		t.Run(signal.String(), func(t *testing.T) {
+			p := start(t, "--tcp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--projections", "system")
+			require.Regexp(t, `^tcp://127\.0\.0\.1:\d+$`, p.tcp)
+			require.Regexp(t, `^http://127\.0\.0\.1:\d+$`, p.http)
+
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			c, err := eventstore.Connect(ctx, strings.Replace(p.tcp, "tcp://", "tcp://admin:changeit@", 1))
+			require.NoError(t, err)
+			defer func() { require.NoError(t, c.Close()) }()
+			_, err = c.Append(ctx, "a", eventstore.NoStream, []eventstore.EventData{{Type: "t", Data: []byte("data")}})
+			require.NoError(t, err)
+			e, err := c.ReadEvent(ctx, "a", eventstore.Start)
+			require.NoError(t, err)
+			require.Equal(t, "data", string(e.Event.Data))
+			require.Contains(t, ping(t, p.http), "Ping request successfully handled")
+
+			// The client is connected still, and the HTTP connection too.
+			require.Zero(t, p.end(t, signal))
+			require.Empty(t, p.stderr.String())
+		})
+	}
+}
+
+func ping(t *testing.T, url string) string {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/ping", nil)
+	require.NoError(t, err)
+	answer, err := http.DefaultClient.Do(r)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, answer.Body.Close()) }()
+	require.Equal(t, http.StatusOK, answer.StatusCode)
+	body, err := io.ReadAll(answer.Body)
+	require.NoError(t, err)
+	return string(body)
+}
+
+func TestAddressInUse(t *testing.T) {
+	taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { require.NoError(t, taken.Close()) }()
+	addr := taken.Addr().String()
+	for _, args := range [][]string{
+		{"--tcp", addr, "--http", "127.0.0.1:0"},
+		{"--tcp", "127.0.0.1:0", "--http", addr},
+	} {
+		code, stdout, stderr := runProgram(t, append([]string{"serve"}, args...)...)
+		require.Equal(t, exitFailed, code)
+		require.Empty(t, stdout)
+		require.Contains(t, stderr, addr)
+		require.Contains(t, stderr, "address already in use")
+		require.Contains(t, stderr, "another server may be running there")
+	}
+}
+
+func TestWrongCommandLines(t *testing.T) {
+	for _, c := range []struct{ args, want string }{
+		{"", `expected "serve"`},
+		{"server", "unexpected argument server"},
+		{"serve --tls", "unknown flag --tls"},
+		{"serve more", "unexpected argument more"},
+		{"serve --tcp", "--tcp"},
+		{"serve --tcp 1113", `--tcp: "1113" is not HOST:PORT`},
+		{"serve --tcp 127.0.0.1:port", `have "port"`},
+		{"serve --tcp 127.0.0.1:65536", "a number from 0 to 65535"},
+		{"serve --tcp :1113", `--tcp: ":1113" is not an address of this machine alone`},
+		{"serve --http 0.0.0.0:2113", `--http: "0.0.0.0:2113" is not an address of this machine alone`},
+		{"serve --http example.org:2113", "passwords that everybody knows and no TLS"},
+		{"serve --projections all", `--projections must be one of "none","system"`},
+	} {
+		t.Run(c.args, func(t *testing.T) {
+			code, stdout, stderr := runProgram(t, strings.Fields(c.args)...)
+			require.Equal(t, exitUsage, code)
+			require.Empty(t, stdout)
+			require.Contains(t, stderr, c.want)
+			require.Equal(t, 1, strings.Count(stderr, "\n"), stderr)
+		})
+	}
+}
+
+func TestHelp(t *testing.T) {
+	for args, want := range map[string]string{"--help": "Run a server in memory", "serve --help": "127.0.0.1:1113"} {
+		code, stdout, stderr := runProgram(t, strings.Fields(args)...)
+		require.Zero(t, code)
+		require.Empty(t, stderr)
+		require.Contains(t, stdout, want)
+	}
+}
+
+func TestAddressesOfThisMachine(t *testing.T) {
+	for _, addr := range []string{"127.0.0.1:1113", "127.9.9.9:0", "localhost:65535", "[::1]:2113"} {
+		require.NoError(t, local(addr))
+	}
+}

@@ -1,0 +1,156 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"mime"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// httpSide is the HTTP side of a server.
+type httpSide struct {
+	url     string
+	server  http.Server
+	running sync.WaitGroup // the accept loop and the connections
+	open    atomic.Int64   // connections
+}
+
+// The limits of the HTTP side. Connections are bounded as those of the TCP side are.
+const (
+	httpHeaderDeadline = 10 * time.Second
+	httpIdleDeadline   = time.Minute
+	maxHTTPHeader      = 64 << 10
+)
+
+// startHTTP listens on cfg.HTTP and serves.
+func startHTTP(cfg *Config) (*httpSide, error) {
+	listener, err := cfg.Listen("tcp", cfg.HTTP)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", cfg.HTTP, err)
+	}
+	h := &httpSide{url: "http://" + reachable(listener.Addr().String())}
+	h.server = http.Server{
+		Handler:           ours(routes()),
+		ReadHeaderTimeout: httpHeaderDeadline,
+		ReadTimeout:       httpIdleDeadline,
+		IdleTimeout:       httpIdleDeadline,
+		MaxHeaderBytes:    maxHTTPHeader,
+		ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelInfo),
+		ConnState:         h.connState,
+	}
+	h.running.Go(func() { _ = h.server.Serve(listener) }) // it ends with ErrServerClosed, or with the listener
+	return h, nil
+}
+
+// connState counts the connections. Serve calls it with StateNew before the connection has a goroutine, and that goroutine
+// calls it last of all.
+func (h *httpSide) connState(conn net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		h.running.Add(1)
+		if h.open.Add(1) > maxConnections {
+			_ = conn.Close()
+		}
+	case http.StateClosed, http.StateHijacked:
+		h.open.Add(-1)
+		h.running.Done()
+	default:
+	}
+}
+
+// close ends all connections, and returns when the last goroutine has ended.
+func (h *httpSide) close() error {
+	err := h.server.Close()
+	h.running.Wait()
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// routes is who answers what; all else is 404 without a body.
+func routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/ping", servePing)
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) })
+	return mux
+}
+
+// ours keeps out what a page in somebody's browser sends: by a name of its own that leads here, or from another origin.
+func ours(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch origin := r.Header.Get("Origin"); {
+		case !trustedHost(r.Host):
+			w.Header().Set("Content-Type", "text/html; charset=utf-8")
+			w.WriteHeader(http.StatusBadRequest)
+			_, _ = io.WriteString(w, "<h1>Bad Request (Invalid host)</h1>") // as on a real server
+		case origin != "" && origin != "http://"+r.Host:
+			http.Error(w, "requests from other origins are refused", http.StatusForbidden)
+		default:
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
+// trustedHost reports whether a Host header can only have led here on purpose: an address, or localhost. Any other name
+// may be one that its owner has pointed at this machine.
+func trustedHost(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	return strings.EqualFold(host, "localhost") || net.ParseIP(strings.Trim(host, "[]")) != nil
+}
+
+// pings are the answers to GET /ping by media type (6.3).
+var pings = map[string]string{
+	"application/json": "{\n  \"msgTypeId\": 177,\n  \"text\": \"Ping request successfully handled\"\n}",
+	"application/xml":  pingXML,
+	"text/xml":         pingXML,
+	"text/plain":       "Text: Ping request successfully handled",
+}
+
+const pingXML = `<?xml version="1.0" encoding="utf-8"?><TextMessage xmlns:xsd="http://www.w3.org/2001/XMLSchema" ` +
+	`xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"><Text>Ping request successfully handled</Text></TextMessage>`
+
+// wildcards are what stands for several media types.
+var wildcards = map[string]string{
+	"*/*":           "application/json",
+	"application/*": "application/json",
+	"text/*":        "text/xml",
+}
+
+func servePing(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet {
+		w.WriteHeader(http.StatusMethodNotAllowed)
+		return
+	}
+	media := accepted(r.Header.Get("Accept"))
+	body, ok := pings[media]
+	if !ok {
+		w.WriteHeader(http.StatusNotAcceptable)
+		return
+	}
+	w.Header().Set("Content-Type", media+"; charset=utf-8")
+	_, _ = io.WriteString(w, body)
+}
+
+// accepted returns the media type that an Accept header asks for. As on a real server the first of several counts,
+// whatever their weights.
+func accepted(accept string) string {
+	first, _, _ := strings.Cut(accept, ",")
+	media, _, _ := mime.ParseMediaType(first)
+	switch {
+	case accept == "":
+		return "application/json"
+	case wildcards[media] != "":
+		return wildcards[media]
+	}
+	return media
+}
