@@ -76,7 +76,7 @@ const (
 // handle serves one frame. An error ends the connection.
 func (c *session) handle(f *messages.Frame) error {
 	if f.Trusted {
-		return errProtocol(textTrusted)
+		return errProtocol{id: f.ID, text: textTrusted} // the one fault that tells which request it was
 	}
 	switch f.Command {
 	case messages.HeartbeatRequest:

@@ -121,16 +121,19 @@ func (c *session) readLoop() {
 
 var errPeerClosed = errors.New("the peer closed the connection")
 
-// errProtocol is a fault of the peer that costs it the connection: a BadRequest without an id is sent first.
-type errProtocol string
+// errProtocol is a fault of the peer that costs it the connection: a BadRequest is sent first (4.20).
+type errProtocol struct {
+	id   messages.ID // of the request, zero for what is no package
+	text string
+}
 
-func (e errProtocol) Error() string { return string(e) }
+func (e errProtocol) Error() string { return e.text }
 
 // endReading ends the session for what Next returned.
 func (c *session) endReading(err error) {
 	switch {
 	case errors.Is(err, messages.ErrMalformed), errors.Is(err, messages.ErrFrameTooLarge):
-		err = errProtocol(frameText(err))
+		err = errProtocol{text: frameText(err)}
 	case errors.Is(err, io.EOF):
 		err = errPeerClosed
 	}
@@ -144,8 +147,8 @@ func (c *session) endWith(err error) {
 		c.end(err)
 		return
 	}
-	frame := messages.AppendFrameStart(nil, messages.BadRequest, messages.ID{}, nil)
-	frame, _ = messages.EndFrame(append(frame, fault...), 0)
+	frame := messages.AppendFrameStart(nil, messages.BadRequest, fault.id, nil)
+	frame, _ = messages.EndFrame(append(frame, fault.text...), 0)
 	c.out.finish(frame, fault)
 }
 

@@ -167,7 +167,7 @@ func TestUnknownFlagsAreIgnored(t *testing.T) {
 	}
 }
 
-// TestFaultsThatCloseTheConnection: a BadRequest without an id, and the end.
+// TestFaultsThatCloseTheConnection: a BadRequest, and the end. Only a trusted write is refused by its id.
 func TestFaultsThatCloseTheConnection(t *testing.T) {
 	id := messages.ID{7}
 	for what, test := range map[string]struct {
@@ -194,7 +194,11 @@ func TestFaultsThatCloseTheConnection(t *testing.T) {
 		said := p.closed()
 		require.Len(t, said, 1, what)
 		require.Equal(t, messages.BadRequest, said[0].command, what)
-		require.Equal(t, messages.ID{}, said[0].id, what)
+		want := messages.ID{}
+		if test.text == textTrusted {
+			want = id
+		}
+		require.Equal(t, want, said[0].id, what)
 		require.True(t, strings.HasPrefix(string(said[0].body), test.text), "%s: %s", what, said[0].body)
 	}
 }

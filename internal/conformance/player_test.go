@@ -58,7 +58,7 @@ func (p *player) play() {
 		case l.kind == rawBytes:
 			p.settle()
 			if l.whole {
-				p.last[l.exchange()] = l.n
+				p.last[l.exchange()], p.asked[l.conn] = l.n, l.id
 			}
 			p.write(l, l.body)
 		case l.kind == serverClosed:
@@ -126,7 +126,7 @@ func (p *player) request(l *line) {
 		p.problem("%s: %v", l, err)
 		return
 	}
-	p.last[x] = l.n
+	p.last[x], p.asked[l.conn] = l.n, l.id
 	p.write(l, l.encode(body))
 	p.sent[l.conn] = true
 }
@@ -234,8 +234,7 @@ func (p *player) extra(conn string) {
 	}
 }
 
-// serverCloses checks that the server ends a connection, and what it said before. Whether the last thing that a real server
-// says, why it does so, arrives is chance: it need not have been recorded.
+// serverCloses checks that the server ends a connection, and what it said before.
 func (p *player) serverCloses(l *line) {
 	p.t.Helper()
 	p.ended[l.conn] = true
@@ -245,7 +244,7 @@ func (p *player) serverCloses(l *line) {
 		p.differs(l.n, "connection", "closed", "open")
 		_ = c.conn.Close()
 	}
-	_, _ = c.take(0, func(a answer) bool { return a.command == messages.BadRequest && a.id == messages.ID{} })
+	p.lastWords(l.conn, c)
 	p.extra(l.conn)
 }
 

@@ -25,7 +25,8 @@ type playing struct {
 
 	known *learned
 	probe *peer
-	out   map[exchange]bool // left out
+	out   map[exchange]bool      // left out
+	asked map[string]messages.ID // the last request of each connection
 
 	found    []difference
 	problems []string
@@ -42,7 +43,7 @@ func (l *line) exchange() exchange { return exchange{l.conn, l.id} }
 
 func newPlaying(tb testing.TB, srv dialer, rec *recording, lines []line) *playing {
 	tb.Helper()
-	p := &playing{t: tb, srv: srv, rec: rec, wait: 10 * time.Second, known: newLearned(), out: map[exchange]bool{}}
+	p := &playing{t: tb, srv: srv, rec: rec, wait: 10 * time.Second, known: newLearned(), out: map[exchange]bool{}, asked: map[string]messages.ID{}}
 	p.lines = p.withBytes(lines)
 	return p
 }
@@ -136,6 +137,15 @@ func unsupported(command messages.Command, a answer) bool {
 	return a.command == messages.BadRequest &&
 		(strings.Contains(text, "not supported by this server yet") ||
 			text == fmt.Sprintf("Could not unwrap network package for command %d.\n", byte(command)))
+}
+
+// lastWords takes the last thing that a server says before it closes a connection: why it does so, which has no id or that
+// of the last request. Whether it arrives from a real server is chance: it need not have been recorded.
+func (p *playing) lastWords(conn string, c *peer) {
+	last := p.asked[conn]
+	_, _ = c.take(0, func(a answer) bool {
+		return a.command == messages.BadRequest && (a.id == messages.ID{} || a.id == last)
+	})
 }
 
 // coverage checks that each entry leaves something out.

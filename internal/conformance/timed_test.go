@@ -97,6 +97,9 @@ func (p *timedPlayer) act(c *timedConn, l *line) {
 	case request:
 		p.request(c, l)
 	case rawBytes:
+		if l.whole {
+			p.asked[l.conn] = l.id
+		}
 		p.write(c, l, l.body)
 	case serverClosed:
 		p.serverCloses(c, l)
@@ -153,6 +156,7 @@ func (p *timedPlayer) request(c *timedConn, l *line) {
 		p.problem("%s: %v", l, err)
 		return
 	}
+	p.asked[l.conn] = l.id
 	asked := *l
 	if id, ok := c.beats[l.id]; ok && l.command == messages.HeartbeatResponse {
 		asked.id = id
@@ -206,8 +210,7 @@ func (p *timedPlayer) came(c *timedConn, l *line, a arrival) {
 	p.found = append(p.found, p.known.compare(l, a.answer)...)
 }
 
-// serverCloses checks that the server ends a connection when and how it did. Whether the last thing that a real server
-// says, why it does so, arrives is chance: it need not have been recorded.
+// serverCloses checks that the server ends a connection when and how it did.
 func (p *timedPlayer) serverCloses(c *timedConn, l *line) {
 	p.t.Helper()
 	c.ended = true
@@ -222,7 +225,7 @@ func (p *timedPlayer) serverCloses(c *timedConn, l *line) {
 			p.differs(l.n, "connection", l.how, how)
 		}
 	}
-	_, _ = c.take(0, func(a answer) bool { return a.command == messages.BadRequest && a.id == messages.ID{} })
+	p.lastWords(l.conn, c.peer)
 	p.extra(c)
 }
 
