@@ -39,8 +39,11 @@ type session struct {
 	names    messages.Names
 	scratch  []byte // where small replies are made
 	identity identity
-	subs     map[messages.ID]*subscription // the last one of each id, which is the one that can be removed
-	orphans  []*subscription               // earlier ones of the same id, which deliver until the connection ends
+	// submitted: the writer has requests of this session's and was not woken up for them yet. It is once all that came
+	// together was taken, so that what a client sends in one segment is decided together.
+	submitted bool
+	subs      map[messages.ID]*subscription // the last one of each id, which is the one that can be removed
+	orphans   []*subscription               // earlier ones of the same id, which deliver until the connection ends
 }
 
 const (
@@ -70,6 +73,7 @@ func (c *session) start() {
 	c.running.Go(c.watch)
 	c.server.accepting.Go(func() {
 		c.readLoop()
+		c.wakeWriter()
 		c.running.Wait()
 		c.unsubscribeAll()
 		c.server.forget(c)
@@ -103,6 +107,9 @@ func (r *countingReader) Read(b []byte) (int, error) {
 
 func (c *session) readLoop() {
 	for {
+		if c.submitted && !c.reader.Ready() {
+			c.wakeWriter()
+		}
 		var err error
 		if c.frame, err = c.reader.Next(); err != nil {
 			c.endReading(err)

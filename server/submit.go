@@ -21,6 +21,7 @@ type share struct {
 func (c *session) submit(r *request) error {
 	r.size = len(r.body)
 	for !c.out.reserve(r.size) {
+		c.wakeWriter()
 		c.holding.Store(true)
 		select {
 		case <-c.out.room:
@@ -30,7 +31,16 @@ func (c *session) submit(r *request) error {
 		c.holding.Store(false)
 	}
 	c.server.writer.enqueue(r)
+	c.submitted = true
 	return nil
+}
+
+// wakeWriter tells the writer of what was submitted.
+func (c *session) wakeWriter() {
+	if c.submitted {
+		c.submitted = false
+		signal(c.server.writer.wake)
+	}
 }
 
 // reserve takes a part of the share. A request of any size is let in when there is no other.
@@ -45,6 +55,18 @@ func (o *output) reserve(size int) bool {
 	s.requests++
 	s.bytes += size
 	return true
+}
+
+// giveBack gives the bytes of a request back, which is still to be answered.
+func (o *output) giveBack(size int) {
+	o.mu.Lock()
+	o.share.bytes -= size
+	waiting := o.share.waiting
+	o.share.waiting = false
+	o.mu.Unlock()
+	if waiting {
+		signal(o.room)
+	}
 }
 
 // answer queues the answer to a request and gives its part of the share back. For the writer.

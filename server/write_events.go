@@ -23,6 +23,7 @@ const (
 	textWrongVersion  = "Wrong expected version."
 	textStreamDeleted = "Stream is deleted."
 	textAccessDenied  = "Access denied."
+	textCommitTimeout = "Commit phase timeout."
 )
 
 // writeEvents takes a WriteEvents request and leaves the rest to the writer.
@@ -67,6 +68,7 @@ type verdict uint8
 const (
 	appendAll verdict = iota
 	idempotent
+	undecided // idempotent to events that are not committed yet
 	wrongVersion
 	streamDeleted
 )
@@ -107,6 +109,13 @@ func (w *writer) decide(stream string, expected int64, events []messages.NewEven
 		err = w.decideBehind(&d, stream, expected, events)
 	case expected > info.last: // 5
 		d.verdict = wrongVersion
+	}
+	if d.verdict == idempotent && err == nil {
+		var committed store.Head
+		committed, err = w.store.Head(stream, w.store.Tip().Commit)
+		if committed.Last < d.last {
+			d.verdict = undecided
+		}
 	}
 	return d, err // 6: appendAll, the ids are not looked at
 }
@@ -185,6 +194,8 @@ func (w *writer) append(r *request) error {
 		r.answer = refused(messages.WrongExpectedVersion, d.info.last)
 	case idempotent:
 		r.answer = completed(d.first, d.last, -1)
+	case undecided:
+		r.answer = refused(messages.CommitTimeout, -1)
 	default:
 		return w.appendEvents(r, &d)
 	}
@@ -243,6 +254,8 @@ func refusal(result messages.OperationResult) string {
 		return textStreamDeleted
 	case messages.AccessDenied:
 		return textAccessDenied
+	case messages.CommitTimeout:
+		return textCommitTimeout
 	default:
 		return ""
 	}

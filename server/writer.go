@@ -28,6 +28,7 @@ type writer struct {
 	streams []string        // those that the batch at hand has events for
 	scratch []byte
 	targets []*subscription
+	late    late
 
 	// wake tells the writer that requests wait, or that it is to end. Anyone sends without blocking; nobody closes it.
 	wake chan struct{}
@@ -65,6 +66,7 @@ func newWriter(s *Server, now func() time.Time, newID func() uuid.UUID) *writer 
 		newID:  newID,
 		end:    s.store.Tip().End,
 		wake:   make(chan struct{}, 1),
+		late:   newLate(),
 	}
 	w.pool.New = func() any { return new(request) }
 	return w
@@ -84,12 +86,12 @@ func (w *writer) release(r *request) {
 	w.pool.Put(r)
 }
 
-// enqueue hands a request over. Sessions keep their share, so that what waits is bounded.
+// enqueue hands a request over; who does so wakes the writer when it has no more of them. Sessions keep their share, so
+// that what waits is bounded.
 func (w *writer) enqueue(r *request) {
 	w.mu.Lock()
 	w.waiting = append(w.waiting, r)
 	w.mu.Unlock()
-	signal(w.wake)
 }
 
 // close makes run return. The sessions have ended by then.
@@ -101,8 +103,15 @@ func (w *writer) close() {
 }
 
 func (w *writer) run() {
+	defer w.late.timer.Stop()
 	var taken []*request
-	for range w.wake {
+	for {
+		select {
+		case <-w.wake:
+		case <-w.late.timer.C:
+			w.answerLate()
+			continue
+		}
 		w.mu.Lock()
 		taken, w.waiting = w.waiting, taken[:0]
 		closed := w.closed
@@ -141,6 +150,10 @@ func (w *writer) commit(batch []*request) error {
 	}
 	w.publish()
 	for _, r := range batch {
+		if r.answer.Result == messages.CommitTimeout {
+			w.timesOut(r)
+			continue
+		}
 		w.answer(r)
 	}
 	return nil

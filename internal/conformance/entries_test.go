@@ -2,6 +2,7 @@ package conformance_test
 
 import (
 	"encoding/hex"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/goeventstore/eventstore/eventstoretest"
+	"github.com/goeventstore/eventstore/messages"
 )
 
 // TestEntriesMustBeTrue: what is left out although it could be played, or listed although there is no difference, fails.
@@ -53,6 +55,28 @@ func TestEntryOfACommandWithoutAnAnswer(t *testing.T) {
 	}, p.problems)
 }
 
+// TestRacesAreStillAnswered: what chance made is not compared, but that there is an answer is, and of which kind.
+func TestRacesAreStillAnswered(t *testing.T) {
+	problems := func(races ...race) []string {
+		rec, lines := recorded(t, basic)
+		rec.races = races
+		// Frames 38 and 41 answer ReadEvent, and 44 says that there is no such event.
+		at(t, lines, 38).body, at(t, lines, 41).command = at(t, lines, 44).body, messages.Pong
+		p := newPlayer(t, eventstoretest.Run(t, eventstoretest.ForceEmbedded()), rec, lines)
+		p.play()
+		var fields []string
+		for _, d := range p.found {
+			if d.n == 38 || d.n == 41 {
+				fields = append(fields, fmt.Sprint(d.n, " ", d.field))
+			}
+		}
+		return append(fields, p.problems...)
+	}
+	require.Equal(t, []string{"38 result", "38 event.event", "41 command"}, problems())
+	require.Equal(t, []string{"41 command", "frames 1-2, a race (none): there is no answer"},
+		problems(race{lineRange{36, 41}, "why"}, race{lineRange{1, 2}, "none"}))
+}
+
 // TestManifestIsComplete: a file without an entry, an entry without a file, and an entry that says nothing fail.
 func TestManifestIsComplete(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
@@ -64,7 +88,7 @@ func TestManifestIsComplete(t *testing.T) {
 		"no mode":             {"file\ta/b.jsonl\tplay\n", `manifest.tsv:1: "play" is no mode`},
 		"mode missing":        {"file\ta/b.jsonl\n", "manifest.tsv:1: file has 3 columns, not 2"},
 		"no reason":           {"file\ta/b.jsonl\treplay\nout\ta/b.jsonl\t1-2\t3\t\n", "manifest.tsv:2: an empty column"},
-		"no such kind":        {"fil\ta/b.jsonl\tparse\n", `manifest.tsv:1: "fil" is neither file nor out nor words nor bytes nor diff`},
+		"no such kind":        {"fil\ta/b.jsonl\tparse\n", `manifest.tsv:1: "fil" is neither file nor out nor words nor bytes nor race nor diff`},
 		"not replayed":        {"file\ta/b.jsonl\tparse\nout\ta/b.jsonl\t1-2\t3\twhy\n", "manifest.tsv:2: a/b.jsonl is not replayed"},
 		"out without a file":  {"out\ta/b.jsonl\t1-2\t3\twhy\n", "manifest.tsv:1: a/b.jsonl has no line of its own yet"},
 		"overlap":             {"file\ta/b.jsonl\treplay\nout\ta/b.jsonl\t1-5\t3\tw\nout\ta/b.jsonl\t2-3\t3\tw\n", "manifest.tsv:3: 2-3 overlaps another range"},
@@ -72,6 +96,7 @@ func TestManifestIsComplete(t *testing.T) {
 		"no range":            {"file\ta/b.jsonl\treplay\nout\ta/b.jsonl\tall\t3\twhy\n", `manifest.tsv:2: "all": not a range of lines`},
 		"no step":             {"file\ta/b.jsonl\treplay\nout\ta/b.jsonl\t5\tx\twhy\n", `manifest.tsv:2: "x": not a step`},
 		"no range of words":   {"file\ta/b.jsonl\ttimed\nwords\ta/b.jsonl\tall\twhy\n", `manifest.tsv:2: "all": not a range of lines`},
+		"races overlap":       {"file\ta/b.jsonl\ttimed\nrace\ta/b.jsonl\t2-3\tw\nwords\ta/b.jsonl\t1-5\tw\n", "manifest.tsv:3: 1-5 overlaps another range"},
 		"words overlap":       {"file\ta/b.jsonl\ttimed\nout\ta/b.jsonl\t2-3\t3\tw\nwords\ta/b.jsonl\t1-5\tw\n", "manifest.tsv:3: 1-5 overlaps another range"},
 		"bytes that are none": {"file\ta/b.jsonl\treplay\nbytes\ta/b.jsonl\t1\t5\t0\twhy\n", "manifest.tsv:2: encoding/hex: odd length hex string"},
 		"the same difference": {"file\ta/b.jsonl\treplay\ndiff\ta/b.jsonl\t1\tf\tx\ty\tw\ndiff\ta/b.jsonl\t1\tf\tx\ty\tw\n", "manifest.tsv:3: frame 1, f: there twice"},

@@ -41,6 +41,7 @@ type recording struct {
 	outs  []leftOut
 	words []inWords
 	bytes []inBytes
+	races []race
 	diffs []expected
 }
 
@@ -68,6 +69,16 @@ type inWords struct {
 
 func (w inWords) String() string {
 	return fmt.Sprintf("frames %d-%d, told in words (%s)", w.from, w.to, w.why)
+}
+
+// race is a range of answers to requests that were under way together, and that chance made what they are.
+type race struct {
+	lineRange
+	why string
+}
+
+func (r race) String() string {
+	return fmt.Sprintf("frames %d-%d, a race (%s)", r.from, r.to, r.why)
 }
 
 // inBytes is what the recording tells only in words: bytes that the client sent behind a line, on its connection, one at
@@ -115,9 +126,9 @@ func (m *manifest) entry(columns []string) error {
 		path = columns[1]
 	}
 	i := slices.IndexFunc(m.files, func(r *recording) bool { return r.path == path })
-	switch want := map[string]int{"file": 3, "out": 5, "words": 4, "bytes": 6, "diff": 7}[kind]; {
+	switch want := map[string]int{"file": 3, "out": 5, "words": 4, "bytes": 6, "race": 4, "diff": 7}[kind]; {
 	case want == 0:
-		return fmt.Errorf("%q is neither file nor out nor words nor bytes nor diff", kind)
+		return fmt.Errorf("%q is neither file nor out nor words nor bytes nor race nor diff", kind)
 	case len(columns) != want:
 		return fmt.Errorf("%s has %d columns, not %d", kind, want, len(columns))
 	case slices.Contains(columns, ""):
@@ -144,6 +155,8 @@ func (m *manifest) entry(columns []string) error {
 		return r.tellInWords(columns[2:])
 	case "bytes":
 		return r.tellInBytes(columns[2:])
+	case "race":
+		return r.leaveToChance(columns[2:])
 	default:
 		return r.expect(columns[2:])
 	}
@@ -166,7 +179,8 @@ func (r *recording) newRange(column string) (lineRange, error) {
 	case in.from > in.to:
 		return in, fmt.Errorf("%s: no such range", column)
 	case slices.ContainsFunc(r.outs, func(o leftOut) bool { return overlaps(o.lineRange) }),
-		slices.ContainsFunc(r.words, func(w inWords) bool { return overlaps(w.lineRange) }):
+		slices.ContainsFunc(r.words, func(w inWords) bool { return overlaps(w.lineRange) }),
+		slices.ContainsFunc(r.races, func(r race) bool { return overlaps(r.lineRange) }):
 		return in, fmt.Errorf("%s overlaps another range", column)
 	}
 	return in, nil
@@ -188,6 +202,12 @@ func (r *recording) leaveOut(columns []string) error {
 func (r *recording) tellInWords(columns []string) error {
 	in, err := r.newRange(columns[0])
 	r.words = append(r.words, inWords{in, columns[1]})
+	return err
+}
+
+func (r *recording) leaveToChance(columns []string) error {
+	in, err := r.newRange(columns[0])
+	r.races = append(r.races, race{in, columns[1]})
 	return err
 }
 

@@ -10,8 +10,8 @@ import (
 	"github.com/goeventstore/eventstore/messages"
 )
 
-// player plays a recording to a server. A request is sent when all answers that were recorded before it have come, so
-// that what was sent without waiting then is sent so now. Of requests on two connections the first reaches the server first.
+// player plays a recording to a server. A request is sent when all answers that were recorded before it have come, and
+// what was sent without waiting then is sent in one segment now. Of requests on two connections the first reaches the server first.
 // The order of the answers is that of each correlation id.
 //
 // What cannot be played yet is left out; see playing.
@@ -24,6 +24,7 @@ type player struct {
 	lastOf  map[string]int    // the last line that was sent on a connection
 	open    map[exchange]bool // subscriptions
 	sent    map[string]bool   // connections with requests that may not have reached the server
+	unsent  map[string][]byte // what goes into the next segment of each connection
 	pending []*line           // answers that are due
 	ended   map[string]bool   // connections that are closed
 }
@@ -33,7 +34,7 @@ func newPlayer(tb testing.TB, srv dialer, rec *recording, lines []line) *player 
 	return &player{
 		playing: newPlaying(tb, srv, rec, lines), peers: map[string]*peer{},
 		beats: map[exchange]bool{}, missing: map[exchange]bool{}, last: map[exchange]int{}, lastOf: map[string]int{},
-		open: map[exchange]bool{}, sent: map[string]bool{}, ended: map[string]bool{},
+		open: map[exchange]bool{}, sent: map[string]bool{}, unsent: map[string][]byte{}, ended: map[string]bool{},
 	}
 }
 
@@ -42,13 +43,15 @@ func (p *player) play() {
 	p.t.Helper()
 	for i := range p.lines {
 		l := &p.lines[i]
+		if fromClient := l.kind == request || l.kind == rawBytes; fromClient && len(p.pending) > 0 {
+			p.settle()
+		}
 		switch _, played := p.last[l.exchange()]; {
 		case p.skip(l, played):
 		case l.kind == connected:
 			p.settle()
 			p.peer(l.conn)
 		case l.kind == request:
-			p.settle()
 			p.reachOthers(l.conn)
 			p.request(l)
 		case l.kind == reply && l.command == messages.HeartbeatRequest:
@@ -127,13 +130,24 @@ func (p *player) request(l *line) {
 		return
 	}
 	p.last[x], p.asked[l.conn] = l.n, l.id
-	p.write(l, l.encode(body))
+	p.lastOf[l.conn] = l.n
+	p.unsent[l.conn] = append(p.unsent[l.conn], l.encode(body)...)
 	p.sent[l.conn] = true
+}
+
+// flush sends what was gathered for a connection.
+func (p *player) flush(conn string) {
+	p.t.Helper()
+	if err := p.peer(conn).tryWrite(p.unsent[conn]); err != nil {
+		p.problem("what came before line %d could not be sent: %v", p.lastOf[conn], err)
+	}
+	delete(p.unsent, conn)
 }
 
 // reach has what was sent on a connection reach the server. That it is answered is not needed, nor is it always good.
 func (p *player) reach(conn string) {
 	p.t.Helper()
+	p.flush(conn)
 	delete(p.sent, conn)
 	c := p.peer(conn)
 	id := c.id()
@@ -156,6 +170,9 @@ func (p *player) reachOthers(conn string) {
 // settle waits for the answers that are due and compares them.
 func (p *player) settle() {
 	p.t.Helper()
+	for conn := range p.unsent {
+		p.flush(conn)
+	}
 	for _, l := range p.pending {
 		x := l.exchange()
 		wait := p.wait
@@ -176,8 +193,7 @@ func (p *player) settle() {
 			delete(p.open, x)
 		default:
 		}
-		p.compared++
-		p.found = append(p.found, p.known.compare(l, a)...)
+		p.compare(l, a)
 	}
 	p.pending = nil
 	p.known.round++

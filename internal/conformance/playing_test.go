@@ -139,6 +139,15 @@ func unsupported(command messages.Command, a answer) bool {
 			text == fmt.Sprintf("Could not unwrap network package for command %d.\n", byte(command)))
 }
 
+// compare compares an answer with the recorded one: only its command where chance made the rest.
+func (p *playing) compare(l *line, a answer) {
+	p.compared++
+	if a.command == l.command && slices.ContainsFunc(p.rec.races, func(r race) bool { return r.has(l.n) }) {
+		return
+	}
+	p.found = append(p.found, p.known.compare(l, a)...)
+}
+
 // lastWords takes the last thing that a server says before it closes a connection: why it does so, which has no id or that
 // of the last request. Whether it arrives from a real server is chance: it need not have been recorded.
 func (p *playing) lastWords(conn string, c *peer) {
@@ -160,6 +169,11 @@ func (p *playing) coverage() {
 	for _, w := range p.rec.words {
 		if !slices.ContainsFunc(p.lines, func(l line) bool { return w.has(l.n) && l.kind != remark }) {
 			p.problem("%s: there is nothing to leave out", w)
+		}
+	}
+	for _, r := range p.rec.races {
+		if !slices.ContainsFunc(p.lines, func(l line) bool { return r.has(l.n) && l.kind == reply }) {
+			p.problem("%s: there is no answer", r)
 		}
 	}
 }
