@@ -58,7 +58,8 @@ func TestCommandsThatAreRefused(t *testing.T) {
 		messages.Authenticated:                      "Authenticated.\n",
 		messages.NotAuthenticated:                   "NotAuthenticated.\n",
 		messages.ClientIdentified:                   "ClientIdentified.\n",
-		messages.TransactionStart:                   "TransactionStart.\nnot supported by this server yet: TransactionStart",
+		messages.TransactionStart:                   "TransactionStart.\n",
+		messages.CreatePersistentSubscription:       "CreatePersistentSubscription.\nnot supported by this server yet: CreatePersistentSubscription",
 	} {
 		a := p.ask(command, 0, p.id(), "")
 		require.Equal(t, messages.BadRequest, a.command, text)

@@ -18,8 +18,8 @@ type share struct {
 }
 
 // submit hands a request to the writer, waiting while the session's share is used up.
-func (c *session) submit(r *request) error {
-	r.size = len(r.body)
+func (c *session) submit(r *request, size int) error {
+	r.size = size
 	for !c.out.reserve(r.size) {
 		c.wakeWriter()
 		c.holding.Store(true)
@@ -101,12 +101,15 @@ func (w *writer) answer(r *request) {
 
 // appendAnswer appends the answer as a frame that EndFrame finishes. Encoding into memory does not fail.
 func (r *request) appendAnswer(b []byte) []byte {
-	if r.command == messages.DeleteStream {
+	switch r.command {
+	case messages.WriteEvents:
+		b = messages.AppendFrameStart(b, messages.WriteEventsCompleted, r.id, nil)
+		b, _ = r.answer.AppendTo(b)
+	case messages.DeleteStream:
 		b = messages.AppendFrameStart(b, messages.DeleteStreamCompleted, r.id, nil)
 		b, _ = appendDeleteCompleted(b, &r.answer)
-		return b
+	default:
+		b = r.appendTransactionAnswer(b)
 	}
-	b = messages.AppendFrameStart(b, messages.WriteEventsCompleted, r.id, nil)
-	b, _ = r.answer.AppendTo(b)
 	return b
 }

@@ -43,7 +43,7 @@ func (c *session) writeEvents(f *messages.Frame, u *user) error {
 		c.server.writer.release(r)
 		return nil
 	}
-	return c.submit(r)
+	return c.submit(r, len(f.Body))
 }
 
 // acceptable reports whether a request can be decided at all (4.2, 4.6); names are made readable on the way.
@@ -52,8 +52,12 @@ func acceptable(m *messages.Append) bool {
 	if m.Stream == "" || m.Stream == metaPrefix || m.Expected == expectInvalid || m.Expected < expectStreamExists {
 		return false
 	}
-	for i := range m.Events {
-		e := &m.Events[i]
+	return acceptableEvents(m.Events)
+}
+
+func acceptableEvents(events []messages.NewEvent) bool {
+	for i := range events {
+		e := &events[i]
 		e.Type = readable(e.Type)
 		if e.ID == (uuid.UUID{}) || e.Type == "" || len(e.Data)+len(e.Metadata)+2*characters(e.Type) > maxEventSize {
 			return false

@@ -24,11 +24,13 @@ type writer struct {
 
 	end     int64 // the position of the next record
 	arena   arena
-	record  [1]store.Record // the one being staged
+	staging [1]store.Record // the one being staged
 	streams []string        // those that the batch at hand has events for
 	scratch []byte
 	targets []*subscription
 	late    late
+
+	transactions transactions
 
 	// wake tells the writer that requests wait, or that it is to end. Anyone sends without blocking; nobody closes it.
 	wake chan struct{}
@@ -42,16 +44,19 @@ type writer struct {
 // maxBatch bounds how many requests are committed together, so that the first of a long queue is not kept waiting.
 const maxBatch = 1024
 
-// request is a write or a delete on its way through the writer. It owns all it refers to.
+// request is what a client asks of the writer, on its way through it. It owns all it refers to.
 type request struct {
 	session *session
+	user    *user // of what has its right looked at by the writer
 	id      messages.ID
-	command messages.Command // WriteEvents or DeleteStream
-	write   messages.Append  // the stream and the expected version of a delete too
-	body    []byte           // what write aliases
+	command messages.Command
+	write   messages.Append // the stream and the expected version of a delete too, and what a transaction has of it
+	body    []byte          // what write aliases
 	hard    bool
-	size    int // what it counts in the session's share
-	answer  messages.AppendCompleted
+	// transaction is the id of one.
+	transaction int64
+	size        int // what it counts in the session's share
+	answer      messages.AppendCompleted
 }
 
 // maxKept is how much of a request's buffers is kept for the next one.
@@ -67,6 +72,8 @@ func newWriter(s *Server, now func() time.Time, newID func() uuid.UUID) *writer 
 		end:    s.store.Tip().End,
 		wake:   make(chan struct{}, 1),
 		late:   newLate(),
+
+		transactions: newTransactions(maxTransactionBytes),
 	}
 	w.pool.New = func() any { return new(request) }
 	return w
@@ -135,13 +142,7 @@ func (w *writer) run() {
 func (w *writer) commit(batch []*request) error {
 	w.streams = w.streams[:0]
 	for _, r := range batch {
-		var err error
-		if r.command == messages.DeleteStream {
-			err = w.delete(r)
-		} else {
-			err = w.append(r)
-		}
-		if err != nil {
+		if err := w.serve(r); err != nil {
 			return err
 		}
 	}
@@ -159,6 +160,22 @@ func (w *writer) commit(batch []*request) error {
 	return nil
 }
 
+// serve decides a request and stages what it adds. The answer is sent when that is committed.
+func (w *writer) serve(r *request) error {
+	switch r.command {
+	case messages.WriteEvents:
+		return w.append(r)
+	case messages.DeleteStream:
+		return w.delete(r)
+	case messages.TransactionStart:
+		return w.startTransaction(r)
+	case messages.TransactionWrite:
+		return w.writeTransaction(r)
+	default:
+		return w.commitTransaction(r)
+	}
+}
+
 // fail ends the server's connections: a store that failed cannot tell any more what is stored.
 func (w *writer) fail(err error) {
 	w.server.log.LogAttrs(context.Background(), slog.LevelError, "the store failed", slog.Any("err", err))
@@ -173,6 +190,21 @@ func (w *writer) staged() view {
 
 // stage puts an event behind the last one of its stream and returns its position.
 func (w *writer) stage(stream string, number int64, e *messages.NewEvent, now time.Time) (int64, error) {
+	position := w.end
+	w.staging[0] = w.record(stream, number, e, now)
+	w.end += recordSize(stream, e)
+	if err := w.store.Stage(w.end, w.staging[:]...); err != nil {
+		return 0, err
+	}
+	w.ids.Add(e.ID, store.Place{Stream: stream, Number: number})
+	if n := len(w.streams); n == 0 || w.streams[n-1] != stream {
+		w.streams = append(w.streams, stream)
+	}
+	return position, nil
+}
+
+// record is an event as it is stored, at the end of the log.
+func (w *writer) record(stream string, number int64, e *messages.NewEvent, now time.Time) store.Record {
 	contentType := int32(0)
 	if e.ContentType == 1 {
 		contentType = 1
@@ -183,20 +215,16 @@ func (w *writer) stage(stream string, number int64, e *messages.NewEvent, now ti
 		Stream: stream, Number: number, ID: e.ID, Type: e.Type, ContentType: contentType, MetadataType: contentType,
 		Data: e.Data, Metadata: e.Metadata, Created: ticks, CreatedEpoch: now.UnixMilli(),
 	}
-	position := w.end
-	w.end += recordSize(stream, e)
-	w.record[0] = store.Record{
-		Stream: stream, Number: number, ID: e.ID, Type: e.Type, Commit: position, Prepare: position, Created: ticks,
+	return store.Record{
+		Stream: stream, Number: number, ID: e.ID, Type: e.Type, Commit: w.end, Prepare: w.end, Created: ticks,
 		Encoded: w.arena.encode(&event),
 	}
-	if err := w.store.Stage(w.end, w.record[:]...); err != nil {
-		return 0, err
-	}
-	w.ids.Add(e.ID, store.Place{Stream: stream, Number: number})
-	if n := len(w.streams); n == 0 || w.streams[n-1] != stream {
-		w.streams = append(w.streams, stream)
-	}
-	return position, nil
+}
+
+// pass moves the end of the log behind a record that nobody can read.
+func (w *writer) pass(size int64) error {
+	w.end += size
+	return w.store.Stage(w.end)
 }
 
 // stageVoid takes the place in the log that a write without events has and returns its position.

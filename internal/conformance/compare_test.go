@@ -59,6 +59,7 @@ type learned struct {
 	began     time.Time
 	round     int
 	positions map[int64]place // by the recorded one
+	invented  map[int64]bool  // positions that the client made up: they stay as they are
 	ids       map[uuid.UUID]uuid.UUID
 	takenIDs  map[uuid.UUID]bool
 	sent      map[uuid.UUID]bool // ids that the client chose: they stay as they are
@@ -75,14 +76,14 @@ type place struct {
 
 func newLearned() *learned {
 	return &learned{
-		began: time.Now(), positions: map[int64]place{}, ids: map[uuid.UUID]uuid.UUID{}, takenIDs: map[uuid.UUID]bool{}, sent: map[uuid.UUID]bool{},
+		began: time.Now(), positions: map[int64]place{}, invented: map[int64]bool{}, ids: map[uuid.UUID]uuid.UUID{}, takenIDs: map[uuid.UUID]bool{}, sent: map[uuid.UUID]bool{},
 		created: map[string]int64{}, times: map[string]string{},
 	}
 }
 
 // position tells whether ours can be what recorded is, and remembers it. The constants are zero and negative.
 func (k *learned) position(in exchange, recorded, ours int64) bool {
-	if recorded <= 0 || ours <= 0 {
+	if recorded <= 0 || ours <= 0 || k.invented[recorded] {
 		return recorded == ours
 	}
 	if known, ok := k.positions[recorded]; ok {
@@ -303,6 +304,7 @@ func (k *learned) filled(f protoreflect.FieldDescriptor, in protoreflect.Message
 		if known, ok := k.positions[v.Int()]; ok {
 			return protoreflect.ValueOfInt64(known.ours), known.ours != v.Int()
 		}
+		k.invented[v.Int()] = true
 	case slices.Contains(idFields, f.Name()):
 		id, err := messages.ParseGUID(v.Bytes())
 		if err != nil {
