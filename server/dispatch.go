@@ -29,6 +29,7 @@ var services = [256]service{
 	messages.TransactionStart:         {serve: (*session).transactionStart},
 	messages.TransactionWrite:         {serve: (*session).transactionWrite},
 	messages.TransactionCommit:        {serve: (*session).transactionCommit},
+	messages.ScavengeDatabase:         {serve: (*session).scavengeDatabase},
 	messages.ReadEvent:                {serve: (*session).readEvent},
 	messages.ReadStreamEventsForward:  {serve: (*session).readStream},
 	messages.ReadStreamEventsBackward: {serve: (*session).readStream},
@@ -43,7 +44,6 @@ var services = [256]service{
 	messages.UpdatePersistentSubscription:    {later: true},
 	messages.PersistentSubscriptionAckEvents: {later: true},
 	messages.PersistentSubscriptionNakEvents: {later: true},
-	messages.ScavengeDatabase:                {later: true},
 
 	// The answers that a node forwards to the one that asked.
 	messages.WriteEventsCompleted:       {ignored: true},

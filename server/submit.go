@@ -108,6 +108,9 @@ func (r *request) appendAnswer(b []byte) []byte {
 	case messages.DeleteStream:
 		b = messages.AppendFrameStart(b, messages.DeleteStreamCompleted, r.id, nil)
 		b, _ = appendDeleteCompleted(b, &r.answer)
+	case messages.ScavengeDatabase:
+		b = messages.AppendFrameStart(b, messages.ScavengeDatabaseCompleted, r.id, nil)
+		b, _ = messages.Of(messages.ScavengeDatabaseCompleted, r.scavenged).AppendTo(b)
 	default:
 		b = r.appendTransactionAnswer(b)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/goeventstore/eventstore/messages"
+	"github.com/goeventstore/eventstore/messages/pb"
 	"github.com/goeventstore/eventstore/server/internal/store"
 )
 
@@ -31,6 +32,9 @@ type writer struct {
 	late    late
 
 	transactions transactions
+
+	scavenge   *scavenge     // the one under way, or nil
+	scavenging chan struct{} // it has something for the writer to do; one place is enough, and nobody closes it
 
 	// wake tells the writer that requests wait, or that it is to end. Anyone sends without blocking; nobody closes it.
 	wake chan struct{}
@@ -55,7 +59,8 @@ type request struct {
 	hard    bool
 	// transaction is the id of one.
 	transaction int64
-	size        int // what it counts in the session's share
+	scavenged   *pb.ScavengeDatabaseCompleted // the answer to a ScavengeDatabase
+	size        int                           // what it counts in the session's share
 	answer      messages.AppendCompleted
 }
 
@@ -74,6 +79,7 @@ func newWriter(s *Server, now func() time.Time, newID func() uuid.UUID) *writer 
 		late:   newLate(),
 
 		transactions: newTransactions(maxTransactionBytes),
+		scavenging:   make(chan struct{}, 1),
 	}
 	w.pool.New = func() any { return new(request) }
 	return w
@@ -118,6 +124,12 @@ func (w *writer) run() {
 		case <-w.late.timer.C:
 			w.answerLate()
 			continue
+		case <-w.scavenging:
+			if err := w.stepScavenge(); err != nil {
+				w.fail(err)
+				return
+			}
+			continue
 		}
 		w.mu.Lock()
 		taken, w.waiting = w.waiting, taken[:0]
@@ -151,11 +163,14 @@ func (w *writer) commit(batch []*request) error {
 	}
 	w.publish()
 	for _, r := range batch {
-		if r.answer.Result == messages.CommitTimeout {
+		switch {
+		case r.answer.Result == messages.CommitTimeout:
 			w.timesOut(r)
-			continue
+		case w.scavenge != nil && w.scavenge.request == r:
+			w.runScavenge()
+		default:
+			w.answer(r)
 		}
-		w.answer(r)
 	}
 	return nil
 }
@@ -171,8 +186,10 @@ func (w *writer) serve(r *request) error {
 		return w.startTransaction(r)
 	case messages.TransactionWrite:
 		return w.writeTransaction(r)
-	default:
+	case messages.TransactionCommit:
 		return w.commitTransaction(r)
+	default:
+		return w.startScavenge(r)
 	}
 }
 

@@ -44,13 +44,16 @@ var (
 	idFields = []protoreflect.Name{"event_id", "processed_event_ids"}
 )
 
+// tookField is how long something took.
+const tookField = protoreflect.Name("total_time_ms")
+
 const (
 	ticksField = protoreflect.Name("created")
 	epochField = protoreflect.Name("created_epoch")
 )
 
-// varying are the parts of a text that differ from run to run: ids, and times of day.
-var varying = regexp.MustCompile(`[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)`)
+// varying are the parts of a text that differ from run to run: ids, times of day, how long something took, and addresses.
+var varying = regexp.MustCompile(`[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)|\b\d\d:\d\d:\d\d(\.\d{7})?\b|\b127\.0\.0\.1:\d+\b`)
 
 // learned is what each value of a recording is in this run. The same recorded value is always the same of ours, and a
 // position that was behind another is never before it; but the answers of one round, to requests that were under way
@@ -228,6 +231,8 @@ func (d *differ) value(at string, f protoreflect.FieldDescriptor, in, inOurs pro
 		same = d.ticks(in, want.Int(), have.Int())
 	case f.Name() == epochField:
 		same = epoch(in) == epoch(inOurs)
+	case f.Name() == tookField:
+		same = have.Int() >= 0
 	case slices.Contains(idFields, f.Name()):
 		a, errA := messages.ParseGUID(want.Bytes())
 		b, errB := messages.ParseGUID(have.Bytes())
