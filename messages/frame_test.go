@@ -295,7 +295,7 @@ func TestReady(t *testing.T) {
 		return b
 	}
 	two := append(frame("one"), frame("two")...)
-	for cut := range len(two) {
+	for cut := range two {
 		r := messages.NewReader(bytes.NewReader(two[:cut]), 1024)
 		require.False(t, r.Ready())
 		for range cut / len(frame("one")) {

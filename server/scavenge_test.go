@@ -78,10 +78,10 @@ func TestScavenge(t *testing.T) {
 		if c.then != nil {
 			c.then(stream)
 		}
-		for _, number := range strings.Fields(c.stays) {
+		for number := range strings.FieldsSeq(c.stays) {
 			want = append(want, number+"@"+stream)
 		}
-		for _, number := range strings.Fields(c.meta) {
+		for number := range strings.FieldsSeq(c.meta) {
 			want = append(want, number+"@$$"+stream)
 		}
 	}

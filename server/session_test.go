@@ -144,7 +144,7 @@ func TestZeroID(t *testing.T) {
 		messages.WriteEvents:       messages.BadRequest,
 		messages.ReadEvent:         messages.BadRequest,
 		messages.SubscribeToStream: messages.BadRequest,
-		messages.ScavengeDatabase:  messages.BadRequest,
+		messages.ScavengeDatabase:  messages.ScavengeDatabaseCompleted,
 	} {
 		body := ""
 		if command == messages.ReadEvent || command == messages.SubscribeToStream {
