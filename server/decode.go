@@ -34,6 +34,10 @@ var (
 	writeShape    = shape{fields: [8]kind{1: text, 2: int64s, 3: message, 4: boolean}, nested: &newEventShape}
 	deleteShape   = shape{fields: [8]kind{1: text, 2: int64s, 3: boolean, 4: boolean}}
 
+	transactionStartShape  = shape{fields: [8]kind{1: text, 2: int64s, 3: boolean}}
+	transactionWriteShape  = shape{fields: [8]kind{1: int64s, 2: message, 3: boolean}, nested: &newEventShape}
+	transactionCommitShape = shape{fields: [8]kind{1: int64s, 2: boolean}}
+
 	readEventShape   = shape{fields: [8]kind{1: text, 2: int64s, 3: boolean, 4: boolean}}
 	readStreamShape  = shape{fields: [8]kind{1: text, 2: int64s, 3: int32s, 4: boolean, 5: boolean}}
 	readAllShape     = shape{fields: [8]kind{1: int64s, 2: int64s, 3: int32s, 4: boolean, 5: boolean}}

@@ -31,7 +31,7 @@ func (c *session) deleteStream(f *messages.Frame, u *user) error {
 		c.server.writer.release(r)
 		return nil
 	}
-	return c.submit(r)
+	return c.submit(r, len(f.Body))
 }
 
 // delete decides a delete (4.11): as a write of one event with a new id would be.

@@ -18,9 +18,10 @@ type share struct {
 }
 
 // submit hands a request to the writer, waiting while the session's share is used up.
-func (c *session) submit(r *request) error {
-	r.size = len(r.body)
+func (c *session) submit(r *request, size int) error {
+	r.size = size
 	for !c.out.reserve(r.size) {
+		c.wakeWriter()
 		c.holding.Store(true)
 		select {
 		case <-c.out.room:
@@ -30,7 +31,16 @@ func (c *session) submit(r *request) error {
 		c.holding.Store(false)
 	}
 	c.server.writer.enqueue(r)
+	c.submitted = true
 	return nil
+}
+
+// wakeWriter tells the writer of what was submitted.
+func (c *session) wakeWriter() {
+	if c.submitted {
+		c.submitted = false
+		signal(c.server.writer.wake)
+	}
 }
 
 // reserve takes a part of the share. A request of any size is let in when there is no other.
@@ -45,6 +55,18 @@ func (o *output) reserve(size int) bool {
 	s.requests++
 	s.bytes += size
 	return true
+}
+
+// giveBack gives the bytes of a request back, which is still to be answered.
+func (o *output) giveBack(size int) {
+	o.mu.Lock()
+	o.share.bytes -= size
+	waiting := o.share.waiting
+	o.share.waiting = false
+	o.mu.Unlock()
+	if waiting {
+		signal(o.room)
+	}
 }
 
 // answer queues the answer to a request and gives its part of the share back. For the writer.
@@ -84,12 +106,18 @@ func (w *writer) answer(r *request) {
 
 // appendAnswer appends the answer as a frame that EndFrame finishes. Encoding into memory does not fail.
 func (r *request) appendAnswer(b []byte) []byte {
-	if r.command == messages.DeleteStream {
+	switch r.command {
+	case messages.WriteEvents:
+		b = messages.AppendFrameStart(b, messages.WriteEventsCompleted, r.id, nil)
+		b, _ = r.answer.AppendTo(b)
+	case messages.DeleteStream:
 		b = messages.AppendFrameStart(b, messages.DeleteStreamCompleted, r.id, nil)
 		b, _ = appendDeleteCompleted(b, &r.answer)
-		return b
+	case messages.ScavengeDatabase:
+		b = messages.AppendFrameStart(b, messages.ScavengeDatabaseCompleted, r.id, nil)
+		b, _ = messages.Of(messages.ScavengeDatabaseCompleted, r.scavenged).AppendTo(b)
+	default:
+		b = r.appendTransactionAnswer(b)
 	}
-	b = messages.AppendFrameStart(b, messages.WriteEventsCompleted, r.id, nil)
-	b, _ = r.answer.AppendTo(b)
 	return b
 }

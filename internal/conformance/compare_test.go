@@ -45,13 +45,16 @@ var (
 	idFields = []protoreflect.Name{"event_id", "processed_event_ids"}
 )
 
+// tookField is how long something took.
+const tookField = protoreflect.Name("total_time_ms")
+
 const (
 	ticksField = protoreflect.Name("created")
 	epochField = protoreflect.Name("created_epoch")
 )
 
-// varying are the parts of a text that differ from run to run: ids, and times of day.
-var varying = regexp.MustCompile(`[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)`)
+// varying are the parts of a text that differ from run to run: ids, times of day, how long something took, and addresses.
+var varying = regexp.MustCompile(`[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)|\b\d\d:\d\d:\d\d(\.\d{7})?\b|\b127\.0\.0\.1:\d+\b`)
 
 // learned is what each value of a recording is in this run. The same recorded value is always the same of ours, and a
 // position that was behind another is never before it; but the answers of one round, to requests that were under way
@@ -60,6 +63,7 @@ type learned struct {
 	began     time.Time
 	round     int
 	positions map[int64]place // by the recorded one
+	invented  map[int64]bool  // positions that the client made up: they stay as they are
 	ids       map[uuid.UUID]uuid.UUID
 	takenIDs  map[uuid.UUID]bool
 	sent      map[uuid.UUID]bool // ids that the client chose: they stay as they are
@@ -71,7 +75,7 @@ type learned struct {
 func (k *learned) clone() *learned {
 	c := *k
 	c.positions, c.ids, c.takenIDs = maps.Clone(k.positions), maps.Clone(k.ids), maps.Clone(k.takenIDs)
-	c.created, c.times = maps.Clone(k.created), maps.Clone(k.times)
+	c.created, c.times, c.invented = maps.Clone(k.created), maps.Clone(k.times), maps.Clone(k.invented)
 	return &c
 }
 
@@ -84,14 +88,14 @@ type place struct {
 
 func newLearned() *learned {
 	return &learned{
-		began: time.Now(), positions: map[int64]place{}, ids: map[uuid.UUID]uuid.UUID{}, takenIDs: map[uuid.UUID]bool{}, sent: map[uuid.UUID]bool{},
+		began: time.Now(), positions: map[int64]place{}, invented: map[int64]bool{}, ids: map[uuid.UUID]uuid.UUID{}, takenIDs: map[uuid.UUID]bool{}, sent: map[uuid.UUID]bool{},
 		created: map[string]int64{}, times: map[string]string{},
 	}
 }
 
 // position tells whether ours can be what recorded is, and remembers it. The constants are zero and negative.
 func (k *learned) position(in exchange, recorded, ours int64) bool {
-	if recorded <= 0 || ours <= 0 {
+	if recorded <= 0 || ours <= 0 || k.invented[recorded] {
 		return recorded == ours
 	}
 	if known, ok := k.positions[recorded]; ok {
@@ -271,6 +275,8 @@ func (d *differ) value(at string, f protoreflect.FieldDescriptor, in, inOurs pro
 		same = d.ticks(in, want.Int(), have.Int())
 	case f.Name() == epochField:
 		same = epoch(in) == epoch(inOurs)
+	case f.Name() == tookField:
+		same = have.Int() >= 0
 	case slices.Contains(idFields, f.Name()):
 		a, errA := messages.ParseGUID(want.Bytes())
 		b, errB := messages.ParseGUID(have.Bytes())
@@ -350,6 +356,7 @@ func (k *learned) filled(f protoreflect.FieldDescriptor, in protoreflect.Message
 		if ours, ok := k.inside(v.Int()); ok {
 			return protoreflect.ValueOfInt64(ours), true
 		}
+		k.invented[v.Int()] = true
 	case slices.Contains(idFields, f.Name()):
 		id, err := messages.ParseGUID(v.Bytes())
 		if err != nil {

@@ -73,8 +73,7 @@ func (w inWords) String() string {
 	return fmt.Sprintf("frames %d-%d, told in words (%s)", w.from, w.to, w.why)
 }
 
-// race is a range of requests that were sent together and that the server does not serve in their order: which is served
-// first is chance.
+// race is a range of answers to requests that were under way together: chance made what is in them, and their order.
 type race struct {
 	lineRange
 	why string
