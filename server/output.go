@@ -19,7 +19,7 @@ const (
 const (
 	chunkSize = 32 << 10 // small frames are gathered in chunks of this size
 	maxFree   = 4        // chunks kept for use again
-	maxPages  = 2        // page buffers kept for use again
+	maxPages  = 2 << 20  // bytes of page buffers kept for use again
 	maxPage   = 1 << 20  // the largest that is
 	lastWrite = time.Second
 )
@@ -41,6 +41,7 @@ type output struct {
 	open   bool     // the last chunk takes more small frames
 	free   [][]byte
 	pages  [][]byte // buffers for what is given
+	kept   int      // bytes of pages
 	bytes  int      // not yet written, those under way included
 	frames int      // likewise
 	final  error    // the peer is told this and then the session ends: nothing more is added
@@ -92,6 +93,7 @@ func (o *output) page() []byte {
 	}
 	b := o.pages[n-1]
 	o.pages = o.pages[:n-1]
+	o.kept -= cap(b)
 	return b
 }
 
@@ -107,8 +109,9 @@ func (o *output) recycle(b []byte) {
 	switch {
 	case cap(b) == chunkSize && len(o.free) < maxFree:
 		o.free = append(o.free, b[:0])
-	case cap(b) > chunkSize && cap(b) <= maxPage && len(o.pages) < maxPages:
+	case cap(b) > chunkSize && cap(b) <= maxPage && o.kept+cap(b) <= maxPages:
 		o.pages = append(o.pages, b[:0])
+		o.kept += cap(b)
 	}
 }
 

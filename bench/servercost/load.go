@@ -18,6 +18,7 @@ type loadCase struct {
 	Page          bool // else appends
 	Memory        bool
 	InFlight, Ops int
+	Write         int     // how many requests go into one write of the client; 0 for all that may go
 	Limit         float64 // of the ratio; 0 for none
 }
 
@@ -28,11 +29,13 @@ const (
 )
 
 var cases = []loadCase{
-	{Name: "append, 1,024 in flight", InFlight: 1024, Ops: 400_000, Limit: 10},
+	{Name: "append, 1,024 in flight", InFlight: 1024, Write: 64, Ops: 400_000, Limit: 10},
 	{Name: "page of 500, 1 in flight", Page: true, InFlight: 1, Ops: 6_000, Limit: 4},
 	{Name: "page of 500, 8 in flight", Page: true, InFlight: 8, Ops: 6_000},
+	{Name: "append, 1,024 in flight, 16 a write", InFlight: 1024, Write: 16, Ops: 400_000},
+	{Name: "append, 1,024 in flight, in bursts", InFlight: 1024, Ops: 400_000},
 	{Name: "append, 1 in flight", InFlight: 1, Ops: 20_000},
-	{Name: "append, 1,024 in flight, memory", Memory: true, InFlight: 1024, Ops: 400_000},
+	{Name: "append, 1,024 in flight, memory", Memory: true, InFlight: 1024, Write: 64, Ops: 400_000},
 	{Name: "page of 500, 8 in flight, memory", Page: true, Memory: true, InFlight: 8, Ops: 6_000},
 }
 
@@ -46,8 +49,9 @@ type load struct {
 	net.Conn
 	want messages.Command // of every answer
 
-	frames []byte // inFlight requests of one size, one behind the other
+	frames []byte // as many requests of one size as are in flight, one behind the other
 	size   int
+	write  int // how many of them go into one write
 	next   int // which of them is the next
 	idAt   int // where in a frame a new event id goes, -1 for nowhere
 	id     uint64
@@ -58,7 +62,10 @@ type load struct {
 
 // newLoad prepares the server behind conn, and requests for it.
 func newLoad(conn net.Conn, c *loadCase) (*load, error) {
-	l := &load{Conn: conn, in: make([]byte, 512<<10), idAt: -1}
+	l := &load{Conn: conn, in: make([]byte, 512<<10), idAt: -1, write: c.Write}
+	if l.write == 0 {
+		l.write = c.InFlight
+	}
 	mark := uuid.UUID{0xAA, 0xBB, 0xCC, 0xDD, 0xEE, 0xFF}
 	event := messages.NewEvent{ID: mark, Type: "happened", ContentType: 1, Data: make([]byte, eventSize)}
 	if c.Page {
@@ -121,7 +128,7 @@ func (l *load) run(ops int) error {
 func (l *load) send(n int) error {
 	for n > 0 {
 		first := l.next
-		last := min(first+n, len(l.frames)/l.size)
+		last := min(first+min(n, l.write), len(l.frames)/l.size)
 		batch := l.frames[first*l.size : last*l.size]
 		if l.idAt >= 0 {
 			for at := l.idAt; at < len(batch); at += l.size {
