@@ -12,9 +12,10 @@ import (
 type Option interface{ apply(*config) }
 
 type config struct {
-	network  Network
-	server   server.Config
-	embedded bool
+	network     Network
+	server      server.Config
+	embedded    bool
+	projections bool
 }
 
 type option func(*config)
@@ -54,6 +55,10 @@ func WithServer(cfg server.Config) Option {
 		c.embedded = true
 	})
 }
+
+// Projections has the embedded server keep $ce-, $et-, $category- and $streams. A real server that the environment names is
+// taken as it was started.
+func Projections() Option { return option(func(c *config) { c.projections = true }) }
 
 // loopback is the network of the operating system.
 type loopback struct{}

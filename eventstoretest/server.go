@@ -65,6 +65,7 @@ func Run(tb testing.TB, opts ...Option) *Server {
 func startEmbedded(tb testing.TB, cfg *config) (*url.URL, error) {
 	tb.Helper()
 	cfg.server.Listen = cfg.network.Listen
+	cfg.server.Projections = cfg.server.Projections || cfg.projections
 	srv, err := server.Start(cfg.server)
 	if err != nil {
 		return nil, fmt.Errorf("start the embedded server: %w", err)

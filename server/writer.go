@@ -54,6 +54,7 @@ type request struct {
 	size    int // what it counts in the session's share
 	answer  messages.AppendCompleted
 	own     chan messages.AppendCompleted // of a request of the server's own, without a session: where the answer goes
+	links   *linkBatch                    // of the projections, instead of all that
 }
 
 // maxKept is how much of a request's buffers is kept for the next one.
@@ -135,9 +136,12 @@ func (w *writer) commit(batch []*request) error {
 			w.identify(r)
 		}
 		var err error
-		if r.command == messages.DeleteStream {
+		switch {
+		case r.links != nil:
+			err = w.writeLinks(r.links)
+		case r.command == messages.DeleteStream:
 			err = w.delete(r)
-		} else {
+		default:
 			err = w.append(r)
 		}
 		if err != nil {
