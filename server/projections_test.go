@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -314,9 +315,14 @@ func TestProjectionsResume(t *testing.T) {
 func TestWaitForProjections(t *testing.T) {
 	require.NoError(t, run(t).WaitForProjections(t.Context()), "there are none")
 	n := run(t)
-	n.projector = newProjector(n.Server) // one that does nothing
-	require.NoError(t, n.WaitForProjections(t.Context()), "the log is empty")
+	n.projector = newProjector(n.Server) // one that does nothing by itself
+	_, err := n.projector.step()
+	require.NoError(t, err)
+	require.NoError(t, n.WaitForProjections(t.Context()), "there is nothing new")
 	n.peer(t).appended("s", expectNoStream, "a")
+	ended, end := context.WithCancel(t.Context())
+	end()
+	require.ErrorIs(t, n.WaitForProjections(ended), context.Canceled)
 	waiting := make(chan error, 1)
 	go func() { waiting <- n.WaitForProjections(t.Context()) }()
 	require.NoError(t, n.Close())

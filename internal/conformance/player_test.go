@@ -29,6 +29,7 @@ type player struct {
 	sent    map[string]bool   // connections with requests that may not have reached the server
 	pending []*line           // answers that are due
 	ended   map[string]bool   // connections that are closed
+	ready   func()            // waits until the next request may be sent, nil if it always may
 }
 
 func newPlayer(tb testing.TB, srv dialer, rec *recording, lines []line) *player {
@@ -43,6 +44,7 @@ func newPlayer(tb testing.TB, srv dialer, rec *recording, lines []line) *player 
 // play plays all lines. What it found is in found and problems.
 func (p *player) play() {
 	p.t.Helper()
+	p.storeBefore()
 	for i := range p.lines {
 		l := &p.lines[i]
 		switch _, played := p.last[l.exchange()]; {
@@ -153,6 +155,9 @@ func (p *player) request(l *line) {
 		return
 	case l.command == messages.HeartbeatResponse && p.beats[x]:
 		return
+	}
+	if p.ready != nil {
+		p.ready()
 	}
 	body, err := p.known.request(l)
 	if err != nil {
