@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync"
@@ -75,7 +76,7 @@ func (p *projector) run() {
 		}
 		more, err = p.step()
 	}
-	if err != errServerClosed { //nolint:errorlint // step returns it bare
+	if !errors.Is(err, errServerClosed) {
 		p.server.log.LogAttrs(context.Background(), slog.LevelError, "the projections failed", slog.Any("err", err))
 	}
 }
@@ -84,6 +85,9 @@ func (p *projector) run() {
 func (p *projector) step() (more bool, err error) {
 	at := p.server.store.Tip().Commit
 	p.batch.links, p.batch.buf = p.batch.links[:0], p.batch.buf[:0]
+	if cap(p.batch.buf) > 2*maxLinkBytes {
+		p.batch.buf = nil // a long name must not pin its memory
+	}
 	var failed error
 	err = p.log(at, func(r *store.Record) bool {
 		if more = len(p.batch.links) >= p.limit || len(p.batch.buf) >= maxLinkBytes; more {

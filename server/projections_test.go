@@ -338,7 +338,7 @@ func TestProjectionsAreExact(t *testing.T) {
 	var writers sync.WaitGroup
 	for i := range uint64(4) {
 		p := n.peer(t)
-		writers.Go(func() { writeAtRandom(p, rand.New(rand.NewPCG(seed, i))) }) //nolint:gosec // a test
+		writers.Go(func() { writeAtRandom(p, rand.New(rand.NewPCG(seed, i))) })
 	}
 	writers.Wait()
 	require.False(t, t.Failed())
