@@ -11,7 +11,13 @@ import (
 )
 
 // dialTCP connects a raw client over the loopback interface.
-func dialTCP(b *testing.B, cfg Config) (*Server, net.Conn) {
+func dialTCP(b *testing.B) net.Conn {
+	b.Helper()
+	_, conn := dialServer(b, Config{})
+	return conn
+}
+
+func dialServer(b *testing.B, cfg Config) (*Server, net.Conn) {
 	b.Helper()
 	s, err := Start(cfg)
 	require.NoError(b, err)
@@ -25,13 +31,13 @@ func dialTCP(b *testing.B, cfg Config) (*Server, net.Conn) {
 // BenchmarkAppend1024InFlight appends events of 256 bytes one by one, 1,024 unanswered at a time, over TCP. The client
 // does as little as it can: it sends the same frame with another event id and only counts the answers.
 func BenchmarkAppend1024InFlight(b *testing.B) {
-	_, conn := dialTCP(b, Config{})
+	conn := dialTCP(b)
 	append1024InFlight(b, conn, "bench")
 }
 
 // BenchmarkAppendProjected is BenchmarkAppend1024InFlight with projections, up to the last link: two for each event.
 func BenchmarkAppendProjected(b *testing.B) {
-	s, conn := dialTCP(b, Config{Projections: true})
+	s, conn := dialServer(b, Config{Projections: true})
 	append1024InFlight(b, conn, "bench-1")
 	require.NoError(b, s.WaitForProjections(b.Context()))
 }
@@ -93,7 +99,7 @@ func append1024InFlight(b *testing.B, conn net.Conn, stream string) {
 
 // BenchmarkReadPage reads a page of 500 events of 256 bytes over TCP, one request at a time.
 func BenchmarkReadPage(b *testing.B) {
-	_, conn := dialTCP(b, Config{})
+	conn := dialTCP(b)
 	r := messages.NewReader(conn, 256<<10)
 	ask := func(request messages.Request) messages.Frame {
 		frame, err := messages.AppendFrame(nil, messages.ID{1}, nil, request)

@@ -237,7 +237,12 @@ func (p *peer) delete(stream string, expected int64, hard bool, credentials ...s
 
 func (p *peer) subscribe(stream string, credentials ...string) (messages.ID, *pb.SubscriptionConfirmation) {
 	p.t.Helper()
-	id := p.send(messages.Of(messages.SubscribeToStream, &pb.SubscribeToStream{EventStreamId: &stream, ResolveLinkTos: proto.Bool(false)}), credentials...)
+	return p.subscribeTo(stream, false, credentials...)
+}
+
+func (p *peer) subscribeTo(stream string, resolve bool, credentials ...string) (messages.ID, *pb.SubscriptionConfirmation) {
+	p.t.Helper()
+	id := p.send(messages.Of(messages.SubscribeToStream, &pb.SubscribeToStream{EventStreamId: &stream, ResolveLinkTos: &resolve}), credentials...)
 	a := p.reply(id)
 	require.Equal(p.t, messages.SubscriptionConfirmation, a.command, "%s", a.body)
 	var m pb.SubscriptionConfirmation
