@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -76,7 +77,10 @@ func (w *writer) runScavenge() {
 	s.v = w.server.view()
 	s.v.now = func() time.Time { return now }
 	w.server.writing.Go(func() {
-		s.found, s.err = w.store.Scavenge(s.drop)
+		// What goes must have been seen by the projections.
+		if s.err = w.server.WaitForProjections(context.Background()); s.err == nil {
+			s.found, s.err = w.store.Scavenge(s.drop)
+		}
 		signal(w.scavenging)
 	})
 }

@@ -21,7 +21,9 @@ type Config struct {
 	TCP string
 	// HTTP is the address of the HTTP side, such as "127.0.0.1:2113"; "" means "127.0.0.1:0", and Off that there is none.
 	HTTP string
-	// Projections switches the system's index streams on: $ce-, $et-, $streams and $category-.
+	// Projections has the server index all events of user streams like a real one whose system projections run: by category
+	// in $ce-CATEGORY, by type in $et-TYPE, the streams in $streams and by category in $category-CATEGORY. The links come
+	// shortly after their events, in the order of the log; see Server.WaitForProjections.
 	Projections bool
 	// Logger gets what happens to the server and its connections; nil means that nothing is logged. Neither data nor
 	// passwords are ever logged.
@@ -68,11 +70,12 @@ type Server struct {
 	metadata      metadataCache
 	subscriptions registry
 	writer        *writer
+	projector     *projector // nil without projections
 
 	stop      chan struct{} // closed by Close: nobody sends
 	closeOnce sync.Once
 	closeErr  error
-	accepting sync.WaitGroup // the accept loop and the sessions
+	accepting sync.WaitGroup // the accept loop, the sessions and the projector
 	writing   sync.WaitGroup // the writer, which ends after the sessions
 
 	mu       sync.Mutex
@@ -125,6 +128,10 @@ func Start(cfg Config) (*Server, error) {
 	if err != nil {
 		_ = listener.Close()
 		return nil, err
+	}
+	if cfg.Projections {
+		s.projector = newProjector(s)
+		s.accepting.Go(s.projector.run)
 	}
 	s.writing.Go(s.writer.run)
 	s.accepting.Go(s.accept)

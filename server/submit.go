@@ -92,6 +92,10 @@ func (w *writer) answer(r *request) {
 		w.release(r)
 		return
 	}
+	if r.links != nil {
+		signal(r.links.done)
+		return
+	}
 	b := r.appendAnswer(w.scratch[:0])
 	b, err := messages.EndFrame(b, 0)
 	if err == nil {

@@ -65,6 +65,7 @@ type request struct {
 	size        int                           // what it counts in the session's share
 	answer      messages.AppendCompleted
 	own         chan messages.AppendCompleted // of a request of the server's own, without a session: where the answer goes
+	links       *linkBatch                    // of the projections, instead of all that
 }
 
 // maxKept is how much of a request's buffers is kept for the next one.
@@ -204,6 +205,9 @@ func (w *writer) takeUp() error {
 
 // serve decides a request and stages what it adds. The answer is sent when that is committed.
 func (w *writer) serve(r *request) error {
+	if r.links != nil {
+		return w.writeLinks(r.links)
+	}
 	switch r.command {
 	case messages.WriteEvents:
 		return w.append(r)

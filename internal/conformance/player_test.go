@@ -32,6 +32,7 @@ type player struct {
 	pending []*line                  // answers that are due
 	ended   map[string]bool          // connections that are closed
 	deaf    map[string]chan struct{} // connections whose client does not read, until theirs is closed
+	ready   func()                   // waits until the next request may be sent, nil if it always may
 }
 
 func newPlayer(tb testing.TB, srv dialer, rec *recording, lines []line) *player {
@@ -47,6 +48,7 @@ func newPlayer(tb testing.TB, srv dialer, rec *recording, lines []line) *player 
 // play plays all lines. What it found is in found and problems.
 func (p *player) play() {
 	p.t.Helper()
+	p.storeBefore()
 	for i := range p.lines {
 		l := &p.lines[i]
 		if fromClient := l.kind == request || l.kind == rawBytes; fromClient && len(p.pending) > 0 {
@@ -168,6 +170,9 @@ func (p *player) request(l *line) {
 		return
 	case l.command == messages.HeartbeatResponse && p.beats[x]:
 		return
+	}
+	if p.ready != nil {
+		p.ready()
 	}
 	body, err := p.bodyOf(l)
 	if err != nil {
