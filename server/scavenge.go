@@ -154,6 +154,7 @@ func (w *writer) stepScavenge() error {
 	m.TotalTimeMs = &took
 	s.request.scavenged = m
 	w.answer(s.request)
+	w.sendAnswers()
 	return nil
 }
 
