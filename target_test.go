@@ -41,7 +41,7 @@ func TestABadTargetIsRefusedInWords(t *testing.T) {
 		"tcp://node:0":                `port "0"`,
 		"tcp://node:99999":            `port "99999"`,
 		"tcp://node/path":             "a path has no meaning",
-		"tcp://node?namee=x":          "unknown key",
+		"tcp://node?namee=x":          `unknown key "namee", did you mean "name"?`,
 		"tcp://admin:s3cret@node:bad": "no URL",
 		"tcp://admin:s3cret@node?x=y": "unknown key",
 	} {
