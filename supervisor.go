@@ -14,12 +14,16 @@ import (
 // once and the waits begin anew. A server that accepts and cuts in a loop is waited for instead.
 const steady = time.Second
 
+// calm is how long nobody must have hinted for the waits between moves to begin anew.
+const calm = 10 * time.Second
+
 // supervise owns the connection: it waits for its end, dials the next and publishes it, until ctx ends. In between it follows
 // hints about where the leader is, never faster than the backoff.
 func (c *Client) supervise(ctx context.Context, cn *conn.Conn) {
 	waits, moves := c.backoff(), c.backoff()
 	since := time.Now()
 	hints, rest := c.hints, time.NewTimer(0) // one of hints and rest is waited for
+	var rested time.Time
 	<-rest.C
 	defer rest.Stop()
 	for cn != nil {
@@ -32,14 +36,15 @@ func (c *Client) supervise(ctx context.Context, cn *conn.Conn) {
 			hints = c.hints
 			continue
 		case hint := <-hints:
-			if time.Since(since) >= steady {
+			if time.Since(rested) >= calm {
 				moves = c.backoff()
 			}
 			if next := c.move(ctx, cn, hint); next != nil {
 				cn, since = next, time.Now()
 			}
-			hints = nil
-			rest.Reset(c.interval(moves))
+			wait := c.interval(moves)
+			hints, rested = nil, time.Now().Add(wait)
+			rest.Reset(wait)
 			continue
 		}
 		c.withdraw(cn, cn.Err())
