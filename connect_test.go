@@ -49,7 +49,7 @@ func TestTLS(t *testing.T) {
 	keys, trust, file := certificate(t)
 	srv, err := server.Start(server.Config{Secure: "127.0.0.1:0", TLS: keys})
 	require.NoError(t, err)
-	defer srv.Close()
+	defer func() { require.NoError(t, srv.Close()) }()
 	secure := strings.TrimPrefix(srv.SecureURL(), "tls://")
 	plain := strings.TrimPrefix(srv.URL(), "tcp://")
 	other := trust.Clone()
@@ -107,10 +107,10 @@ func member(state string, alive bool, addr string) string {
 func TestAClusterByGossip(t *testing.T) {
 	leader, err := server.Start(server.Config{})
 	require.NoError(t, err)
-	defer leader.Close()
+	defer func() { require.NoError(t, leader.Close()) }()
 	follower, err := server.Start(server.Config{})
 	require.NoError(t, err)
-	defer follower.Close()
+	defer func() { require.NoError(t, follower.Close()) }()
 	at := func(s *server.Server) string { return strings.TrimPrefix(s.URL(), "tcp://") }
 	document := `{"members":[` + member("Slave", true, at(follower)) + `,` + member("Master", true, at(leader)) + `,` + member("Master", false, "127.0.0.1:1") + `]}`
 	seed := gossipOf(t, func() string { return document })

@@ -75,10 +75,7 @@ func (c *Client) greet(ctx context.Context, cn *conn.Conn) error {
 	if block == nil {
 		return nil
 	}
-	request := messages.Raw(messages.Ping, nil)
-	if c.authenticate {
-		request = messages.Raw(messages.Authenticate, nil)
-	}
+	ping := messages.Raw(messages.Ping, nil)
 	answers := make(greeting, 1)
 	overall := time.NewTimer(c.timeout)
 	defer overall.Stop()
@@ -88,7 +85,7 @@ func (c *Client) greet(ctx context.Context, cn *conn.Conn) error {
 	begun := time.Now()
 	for {
 		// A failure to send is the connection's end.
-		_ = cn.Call(cn.NextTicket(), request, block, answers, false)
+		_ = cn.Call(cn.NextTicket(), ping, block, answers, false)
 		for next := false; !next; {
 			select {
 			case answer := <-answers:

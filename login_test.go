@@ -47,8 +47,6 @@ func fresh(known *atomic.Bool, dropped bool) func(p *scripted.Peer) {
 	return scripted.Identified(func(p *scripted.Peer) {
 		alive(p, func(f messages.Frame) bool {
 			switch {
-			case known.Load() && f.Command == messages.Authenticate:
-				p.Send(messages.Authenticated, f.ID, "")
 			case known.Load() && f.Command == messages.Ping:
 				p.Send(messages.Pong, f.ID, "")
 			case !dropped:

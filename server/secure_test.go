@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -79,14 +80,15 @@ func TestAHandshakeThatDoesNotEnd(t *testing.T) {
 			_ = nc.Close()
 		}
 		silent, drips, plain := dial(), dial(), dial()
-		go func() {
+		var dripping sync.WaitGroup
+		dripping.Go(func() {
 			for {
 				if _, err := drips.Write([]byte{0x16}); err != nil {
 					return
 				}
 				time.Sleep(time.Second)
 			}
-		}()
+		})
 		_, err := plain.Write(frame(t, messages.ID{1}, messages.Raw(messages.Ping, nil)))
 		require.NoError(t, err)
 		good := tls.Client(dial(), trust)
@@ -95,6 +97,7 @@ func TestAHandshakeThatDoesNotEnd(t *testing.T) {
 		ended(silent)
 		ended(drips)
 		_ = good.NetConn().Close()
+		dripping.Wait()
 		synctest.Wait()
 		n.mu.Lock()
 		defer n.mu.Unlock()
