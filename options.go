@@ -117,8 +117,8 @@ func WithMaxInFlightBytes(n int) Option { return option(func(o *options) { o.max
 // call that was sent before, and is to be sent again, always finds room. Default: any number waits.
 func WithQueue(n int) Option { return option(func(o *options) { o.queued = n }) }
 
-// WithFailFast has calls fail with ErrDisconnected while there is no connection, and with the cause when it is lost under them.
-// Default: they wait for the next connection until their context ends.
+// WithFailFast has calls fail with ErrDisconnected while there is no connection, and when it is lost under them. Open, and with it
+// subscriptions, waits all the same. Default: calls wait for the next connection until their context ends.
 func WithFailFast() Option { return option(func(o *options) { o.failFast = true }) }
 
 // WithReadOnly has everything that may change something on the server fail with ErrReadOnly, unsent. Reads and subscriptions
