@@ -54,10 +54,10 @@ func (w *writer) delete(r *request) error {
 	var position int64
 	if r.hard {
 		event.Type = typeStreamDeleted
-		position, err = w.stage(stream, messages.DeletedNumber, &event, w.now())
+		position, err = w.stage(stream, messages.DeletedNumber, &event, w.moment)
 	} else {
 		event.Type, event.ContentType, event.Data = typeMetadata, 1, []byte(softDeleteMetadata)
-		position, err = w.stage(metaPrefix+stream, d.info.head.Meta+1, &event, w.now())
+		position, err = w.stage(metaPrefix+stream, d.info.head.Meta+1, &event, w.moment)
 	}
 	r.answer = completed(0, 0, position)
 	return err

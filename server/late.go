@@ -54,6 +54,7 @@ func (w *writer) answerLate() {
 		l.requests[0] = lateRequest{}
 		l.requests = l.requests[1:]
 	}
+	w.sendAnswers()
 	if len(l.requests) > 0 {
 		l.timer.Reset(time.Until(l.requests[0].due))
 	}

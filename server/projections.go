@@ -172,9 +172,8 @@ func (s *Server) WaitForProjections(ctx context.Context) error {
 
 // writeLinks stages a batch.
 func (w *writer) writeLinks(b *linkBatch) error {
-	now := w.now()
 	for i := range b.links {
-		if err := w.writeLink(&b.links[i], now); err != nil {
+		if err := w.writeLink(&b.links[i], w.moment); err != nil {
 			return err
 		}
 	}

@@ -73,7 +73,7 @@ func (w *writer) startScavenge(r *request) error {
 // runScavenge looks for what can go as soon as the start of a run is committed.
 func (w *writer) runScavenge() {
 	s := w.scavenge
-	now := w.now()
+	now := w.moment
 	s.v = w.server.view()
 	s.v.now = func() time.Time { return now }
 	w.server.writing.Go(func() {
@@ -137,6 +137,7 @@ func (w *writer) stepScavenge() error {
 	}
 	w.scavenge = nil
 	w.streams = w.streams[:0]
+	w.moment = w.now()
 	result, text := pb.ScavengeDatabaseCompleted_Success, (*string)(nil)
 	name := scavengeResultSucceeded
 	if s.err != nil {
@@ -158,6 +159,7 @@ func (w *writer) stepScavenge() error {
 	m.TotalTimeMs = &took
 	s.request.scavenged = m
 	w.answer(s.request)
+	w.sendAnswers()
 	return nil
 }
 

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -25,6 +26,10 @@ type Config struct {
 	// in $ce-CATEGORY, by type in $et-TYPE, the streams in $streams and by category in $category-CATEGORY. The links come
 	// shortly after their events, in the order of the log; see Server.WaitForProjections.
 	Projections bool
+	// Secure is a second address, for connections with TLS from the first byte; "" means that none is offered. It needs TLS.
+	Secure string
+	// TLS has the certificate of the server. Versions before 1.2 are refused unless it says otherwise.
+	TLS *tls.Config
 	// Logger gets what happens to the server and its connections; nil means that nothing is logged. Neither data nor
 	// passwords are ever logged.
 	Logger *slog.Logger
@@ -61,7 +66,8 @@ type Server struct {
 	log      *slog.Logger
 	listener net.Listener
 	url      string
-	http     *httpSide // nil without one
+	secure   net.Listener // nil without one
+	http     *httpSide    // nil without one
 
 	now           func() time.Time
 	store         store.Store
@@ -122,11 +128,17 @@ func Start(cfg Config) (*Server, error) {
 	err = s.writer.begin()
 	if err != nil {
 		err = fmt.Errorf("begin the log: %w", err)
-	} else if cfg.HTTP != Off {
+	} else {
+		s.secure, err = listenSecure(&cfg)
+	}
+	if err == nil && cfg.HTTP != Off {
 		s.http, err = startHTTP(&cfg)
 	}
 	if err != nil {
 		_ = listener.Close()
+		if s.secure != nil {
+			_ = s.secure.Close()
+		}
 		return nil, err
 	}
 	if cfg.Projections {
@@ -134,7 +146,10 @@ func Start(cfg Config) (*Server, error) {
 		s.accepting.Go(s.projector.run)
 	}
 	s.writing.Go(s.writer.run)
-	s.accepting.Go(s.accept)
+	s.accepting.Go(func() { s.accept(s.listener) })
+	if s.secure != nil {
+		s.accepting.Go(func() { s.accept(s.secure) })
+	}
 	s.log.LogAttrs(context.Background(), slog.LevelInfo, "server started", slog.String("url", s.url))
 	return s, nil
 }
@@ -160,13 +175,26 @@ func (s *Server) HTTPURL() string {
 	return s.http.url
 }
 
+// SecureURL is URL for TLS, such as tls://127.0.0.1:49153; "" when Config.Secure was.
+func (s *Server) SecureURL() string {
+	if s.secure == nil {
+		return ""
+	}
+	return "tls://" + reachable(s.secure.Addr().String())
+}
+
 // Close ends the server and all its connections, and returns when its last goroutine has ended. What was written is
 // gone. Further calls wait for the first and return the same.
 func (s *Server) Close() error {
 	s.closeOnce.Do(func() {
 		close(s.stop)
-		if err := s.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-			s.closeErr = err
+		for _, l := range []net.Listener{s.listener, s.secure} {
+			if l == nil {
+				continue
+			}
+			if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+				s.closeErr = errors.Join(s.closeErr, err)
+			}
 		}
 		if s.http != nil {
 			s.closeErr = errors.Join(s.closeErr, s.http.close())
@@ -196,11 +224,11 @@ func (s *Server) endSessions(cause error) {
 }
 
 // accept takes connections until the listener is closed.
-func (s *Server) accept() {
+func (s *Server) accept(l net.Listener) {
 	const first, longest = 5 * time.Millisecond, time.Second
 	pause := first
 	for {
-		conn, err := s.listener.Accept()
+		conn, err := l.Accept()
 		if err == nil {
 			pause = first
 			s.serve(conn)

@@ -331,7 +331,7 @@ func TestTheShareOfASession(t *testing.T) {
 	o := newOutput()
 	require.True(t, o.reserve(maxShareBytes+1))
 	require.False(t, o.reserve(1))
-	require.NoError(t, o.answer(nil, maxShareBytes+1))
+	require.NoError(t, o.answer(nil, 1, maxShareBytes+1))
 	<-o.room
 	for range maxShareRequests {
 		require.True(t, o.reserve(0))

@@ -69,11 +69,12 @@ func (o *output) giveBack(size int) {
 	}
 }
 
-// answer queues the answer to a request and gives its part of the share back. For the writer.
-func (o *output) answer(frame []byte, size int) error {
+// answer queues the answers to so many requests and gives their part of the share back. For the writer.
+func (o *output) answer(frames []byte, requests, size int) error {
 	o.mu.Lock()
-	err := o.add(frame)
-	o.share.requests--
+	err := o.add(frames)
+	o.frames += requests - 1
+	o.share.requests -= requests
 	o.share.bytes -= size
 	waiting := o.share.waiting
 	o.share.waiting = false
@@ -85,7 +86,17 @@ func (o *output) answer(frame []byte, size int) error {
 	return err
 }
 
-// answer sends a request's answer and takes the request back.
+// answers are those of one session that are not queued yet: mostly many requests that follow each other are of one.
+type answers struct {
+	session        *session
+	frames         []byte
+	requests, size int
+}
+
+// maxAnswers is how many bytes of answers are queued together.
+const maxAnswers = chunkSize / 2
+
+// answer answers a request, once sendAnswers is called, and takes it back.
 func (w *writer) answer(r *request) {
 	if r.own != nil {
 		r.own <- r.answer
@@ -96,16 +107,31 @@ func (w *writer) answer(r *request) {
 		signal(r.links.done)
 		return
 	}
-	b := r.appendAnswer(w.scratch[:0])
-	b, err := messages.EndFrame(b, 0)
-	if err == nil {
-		err = r.session.out.answer(b, r.size)
+	a := &w.answers
+	if r.session != a.session || len(a.frames) > maxAnswers {
+		w.sendAnswers()
 	}
+	start := len(a.frames)
+	frames, err := messages.EndFrame(r.appendAnswer(a.frames), start)
 	if err != nil {
 		r.session.end(err)
 	}
-	w.scratch = b
+	a.session, a.frames = r.session, frames
+	a.requests++
+	a.size += r.size
 	w.release(r)
+}
+
+// sendAnswers queues what was answered.
+func (w *writer) sendAnswers() {
+	a := &w.answers
+	if a.session == nil {
+		return
+	}
+	if err := a.session.out.answer(a.frames, a.requests, a.size); err != nil {
+		a.session.end(err)
+	}
+	*a = answers{frames: a.frames[:0]}
 }
 
 // appendAnswer appends the answer as a frame that EndFrame finishes. Encoding into memory does not fail.

@@ -88,7 +88,7 @@ func (w *writer) writeTransaction(r *request) error {
 	if t == nil {
 		return nil
 	}
-	now := w.now()
+	now := w.moment
 	for i := range r.write.Events {
 		e := &r.write.Events[i]
 		if !t.ended {
@@ -141,7 +141,7 @@ func (w *writer) commitTransaction(r *request) error {
 // appendTransaction stages a transaction's events, which keep their own positions and become part of the log where the
 // record of the commit is.
 func (w *writer) appendTransaction(r *request, t *transaction, d *decision, records []store.Record) error {
-	now := w.now()
+	now := w.moment
 	undeletion, err := w.undeletionBy(t.stream, d)
 	if err != nil {
 		return err

@@ -209,7 +209,7 @@ func (w *writer) append(r *request) error {
 // appendEvents stages the events of a write behind the last one, and what undeletes the stream behind them.
 func (w *writer) appendEvents(r *request, d *decision) error {
 	m := &r.write
-	now := w.now()
+	now := w.moment
 	undeletion, err := w.undeletionBy(m.Stream, d)
 	if err != nil {
 		return err

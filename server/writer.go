@@ -27,9 +27,11 @@ type writer struct {
 	arena   arena
 	staging [1]store.Record // the one being staged
 	streams []string        // those that the batch at hand has events for
-	scratch []byte
 	targets []*subscription
 	late    late
+
+	moment  time.Time // when the batch at hand was taken: the time stamp of its events
+	answers answers
 
 	transactions transactions
 
@@ -159,6 +161,7 @@ func (w *writer) run() {
 // commit decides, stores and answers a batch.
 func (w *writer) commit(batch []*request) error {
 	w.streams = w.streams[:0]
+	w.moment = w.now()
 	for _, r := range batch {
 		if r.own != nil {
 			w.identify(r)
@@ -184,6 +187,7 @@ func (w *writer) commit(batch []*request) error {
 			w.answer(r)
 		}
 	}
+	w.sendAnswers()
 	return nil
 }
 

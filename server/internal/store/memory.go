@@ -22,6 +22,7 @@ type Memory struct {
 	staged Tip
 	last   Position // of the record that was staged last
 	block  []Record // room for the next records: one allocation for many of them
+	recent *stream  // that was looked for last: a write asks for its stream several times
 }
 
 // blockSize is how many records are allocated together.
@@ -46,7 +47,11 @@ func (m *Memory) Tip() Tip { return *m.tip.Load() }
 
 // Head implements Store.
 func (m *Memory) Head(name string, at int64) (Head, error) {
-	s := m.find(name)
+	find := m.find
+	if at == Staged {
+		find = m.findAgain
+	}
+	s := find(name)
 	if s == nil {
 		return Head{Last: -1, Meta: -1}, nil
 	}
@@ -173,9 +178,21 @@ func (m *Memory) find(name string) *stream {
 	return s.(*stream)
 }
 
+// findAgain is find for the writer.
+func (m *Memory) findAgain(name string) *stream {
+	if m.recent != nil && m.recent.name == name {
+		return m.recent
+	}
+	s := m.find(name)
+	if s != nil {
+		m.recent = s
+	}
+	return s
+}
+
 // findOrAdd makes the stream of a name for the writer. A metastream is tied to its stream, which may have no events yet.
 func (m *Memory) findOrAdd(name string) *stream {
-	if s := m.find(name); s != nil {
+	if s := m.findAgain(name); s != nil {
 		return s
 	}
 	s := &stream{name: strings.Clone(name)}
