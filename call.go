@@ -57,6 +57,9 @@ type call struct {
 	size     int64     // the room that an append takes
 	started  time.Time // for hooks
 	received int       // bytes of the answer
+	// A page that turns out too large is asked for again with fewer events: count is where its request says how many.
+	count *int32
+	slow  int // attempts that timed out
 
 	// A call that nobody has to wait for (AppendAsync) gives its place in flight back when it is settled, by whoever comes
 	// first, and looks after its context itself.
@@ -107,6 +110,7 @@ func (k *call) recycle() {
 	k.reply = messages.Reply{}
 	k.attempts, k.open, k.unknown, k.untimed = 0, false, false, false
 	k.size, k.received = 0, 0
+	k.count, k.slow = nil, 0
 	k.c.calls.Put(k)
 }
 
@@ -388,11 +392,38 @@ func (k *call) failUnknown(err error) {
 
 // End implements conn.Waiter: the attempt timed out, or its connection ended.
 func (k *call) End(err error) {
-	if errors.Is(err, conn.ErrClosed) {
+	switch {
+	case errors.Is(err, conn.ErrClosed):
 		k.failUnknown(ErrClosed)
-		return
+	case errors.Is(err, conn.ErrAnswerTooLarge):
+		err = tooLarge(err)
+		if k.halve() {
+			k.again(err, true, false)
+			return
+		}
+		k.failUnknown(err)
+	case errors.Is(err, messages.ErrFrameTooLarge): // whose answer that was did not come any more
+		k.halve()
+		k.again(err, true, false)
+	default:
+		if errors.Is(err, ErrTimeout) {
+			if k.slow++; k.slow > 1 { // the first may have been lost
+				k.halve()
+			}
+		}
+		k.again(err, true, false)
 	}
-	k.again(err, true, false)
+}
+
+// halve has a page asked for again with half the events; false if there is nothing to halve.
+func (k *call) halve() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.abandoned || k.count == nil || *k.count <= 1 {
+		return false
+	}
+	*k.count /= 2
+	return true
 }
 
 // again makes the next attempt, if there may be one: after a pause when the server is to be given time, else at once. The

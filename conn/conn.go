@@ -34,6 +34,9 @@ var (
 	ErrClosed = errors.New("connection closed")
 	// ErrTimeout says that one attempt of a call had no answer within Config.Timeout.
 	ErrTimeout = errors.New("no answer from the server in time")
+	// ErrAnswerTooLarge says that the answer to a request is larger than a frame may be. It ends the connection, and to every
+	// other request that is all it does.
+	ErrAnswerTooLarge = errors.New("the answer is larger than a frame")
 	// ErrHeartbeatTimeout says that the peer was silent and did not answer a heartbeat either.
 	ErrHeartbeatTimeout = errors.New("the server did not answer a heartbeat")
 	// ErrRefused says that the peer does not speak this protocol the way it was addressed: HTTP, TLS where the
