@@ -1,6 +1,7 @@
 package eventstore_test
 
 import (
+	"context"
 	"encoding/binary"
 	"sync"
 	"sync/atomic"
@@ -269,7 +270,7 @@ func TestASingleEventLargerThanAFrameIsAnError(t *testing.T) {
 }
 
 // A slow link: pages of 500 never come in time, those of 125 do. The first time-out may be a lost request, from the second one
-// on the page is halved.
+// on the page is halved. Where nothing comes at all, the size of the page is not to blame.
 func TestAPageThatNeverComesInTimeIsAskedForByHalves(t *testing.T) {
 	var asked []int32
 	play(t, func(p *scripted.Peer) {
@@ -277,7 +278,12 @@ func TestAPageThatNeverComesInTimeIsAskedForByHalves(t *testing.T) {
 			var m messages.StreamRead
 			require.NoError(t, m.Decode(f.Body, nil))
 			asked = append(asked, m.Count)
-			if m.Count <= 125 {
+			if m.Count > 125 {
+				for range 5 { // something comes, if only for others
+					time.Sleep(time.Second)
+					p.Send(messages.StreamEventAppeared, messages.ID{}, string(make([]byte, 4<<10)))
+				}
+			} else {
 				p.SendRequest(f.ID, messages.Raw(f.Command+1, (&messages.StreamPage{EndOfStream: true}).AppendTo(nil)))
 			}
 			return true
@@ -289,5 +295,20 @@ func TestAPageThatNeverComesInTimeIsAskedForByHalves(t *testing.T) {
 		require.Equal(t, 125, slice.Asked)
 		require.Equal(t, []int32{500, 500, 250, 125}, asked)
 		require.Equal(t, 21*time.Second, time.Since(begun))
+	})
+	asked = nil
+	play(t, func(p *scripted.Peer) {
+		alive(p, func(f messages.Frame) bool {
+			var m messages.StreamRead
+			require.NoError(t, m.Decode(f.Body, nil))
+			asked = append(asked, m.Count)
+			return true
+		})
+	}, func(t *testing.T, c *eventstore.Client) {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		_, err := c.ReadSlice(ctx, "s", eventstore.Start, 500)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, []int32{500, 500, 500}, asked)
 	})
 }

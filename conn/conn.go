@@ -71,6 +71,12 @@ type Conn struct {
 	heard atomic.Int64 // when the last byte came, since epoch
 	late  atomic.Int64 // frames that nobody waited for any more
 
+	// How the write loop gets on, times since epoch.
+	written atomic.Int64 // bytes of the outbox's total
+	writing atomic.Int64 // when the write under way began; 0: none is
+	bulk    atomic.Int64 // when a whole chunk was last taken
+	beat    atomic.Int64 // when a HeartbeatRequest was last written
+
 	sent, received atomic.Int64 // bytes
 	asked          atomic.Int64 // when the last heartbeat was sent, since epoch; 0: it is answered
 	roundTrip      atomic.Int64 // of the last heartbeat, or of the handshake
@@ -96,7 +102,7 @@ func Dial(ctx context.Context, cfg Config) (*Conn, error) {
 		cfg:   cfg,
 		nc:    nc,
 		log:   cfg.Logger,
-		epoch: time.Now(),
+		epoch: time.Now().Add(-time.Nanosecond), // so that no time since then is 0
 		stop:  make(chan struct{}),
 		done:  make(chan struct{}),
 	}
