@@ -139,15 +139,21 @@ func (g *Group) starved() bool {
 	return g.waiting && len(g.acks) > 0 && g.window.n+len(g.acks) >= g.cfg.Window
 }
 
+// send has no context: it does not wait, and an answer is as good when a context has ended.
+func (g *Group) send(r messages.Request) error {
+	err := g.exchange.Send(context.Background(), r)
+	g.sent = g.sent || err == nil
+	return err
+}
+
 // flush sends the acks that are queued.
 func (g *Group) flush() error {
 	for len(g.acks) > 0 && g.exchange != nil {
 		n := min(len(g.acks), maxIDs)
 		g.ack.Subscription, g.ack.IDs = g.id, g.acks[:n]
-		if err := g.exchange.Send(context.Background(), &g.ack); err != nil {
+		if err := g.send(&g.ack); err != nil {
 			return err // those that are left are counted as lost
 		}
-		g.sent = true
 		g.acks = g.acks[:copy(g.acks, g.acks[n:])]
 	}
 	return nil
@@ -186,17 +192,16 @@ func (g *Group) stopFlusher() {
 
 // sendNak gives messages back that were claimed.
 func (g *Group) sendNak(a Action, reason string, all []*Message) error {
-	g.nak.Subscription, g.nak.Action, g.nak.Message = g.id, messages.NakAction(a), cut(reason) //nolint:gosec // one of four
+	g.nak.Subscription, g.nak.Action, g.nak.Message = g.id, messages.NakAction(a), cut(reason)
 	for part := range slices.Chunk(all, maxIDs) {
 		g.nak.IDs = g.nak.IDs[:0]
 		for _, m := range part {
 			g.window.remove(m)
 			g.nak.IDs = append(g.nak.IDs, m.id)
 		}
-		if err := g.exchange.Send(context.Background(), &g.nak); err != nil {
+		if err := g.send(&g.nak); err != nil {
 			return err
 		}
-		g.sent = true
 		g.stats.Nacked += int64(len(part))
 	}
 	return nil

@@ -146,7 +146,7 @@ func Join(ctx context.Context, c *eventstore.Client, cfg Config) (*Group, error)
 	}
 	for g.current() == nil {
 		if err := g.tryJoin(ctx); err != nil {
-			_ = g.Close()
+			_ = g.Close() //nolint:contextcheck // there is nothing to wait for
 			return nil, g.wrap("join", err)
 		}
 	}

@@ -32,7 +32,7 @@ func (g *Group) tryJoin(ctx context.Context) error {
 	defer stop()
 	x, err := g.client.Open(attempt, messages.Of(messages.ConnectToPersistentSubscription, &pb.ConnectToPersistentSubscription{
 		SubscriptionId: &g.cfg.Group, EventStreamId: &g.cfg.Stream,
-		AllowedInFlightMessages: proto.Int32(int32(g.cfg.Window)), //nolint:gosec // checked
+		AllowedInFlightMessages: proto.Int32(int32(g.cfg.Window)),
 	}), g.room(), g.cfg.Call...)
 	opened := err == nil
 	var id string

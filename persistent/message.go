@@ -41,7 +41,7 @@ const (
 )
 
 // String returns the action's name.
-func (a Action) String() string { return messages.NakAction(a).String() } //nolint:gosec // a number without a name is shown as such
+func (a Action) String() string { return messages.NakAction(a).String() }
 
 // window is a list of the messages that take a place in the window on the server, as far as this side knows, oldest first. When
 // there are more than the window has places, the server has taken the oldest back: its time was up.

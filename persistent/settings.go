@@ -137,9 +137,9 @@ func (s *Settings) message(stream, group string) *pb.CreatePersistentSubscriptio
 		if d == Never {
 			return proto.Int32(0)
 		}
-		return proto.Int32(int32(d / time.Millisecond)) //nolint:gosec // checked
+		return proto.Int32(int32(d / time.Millisecond))
 	}
-	n := func(n int) *int32 { return proto.Int32(int32(n)) } //nolint:gosec // checked
+	n := func(n int) *int32 { return proto.Int32(int32(n)) }
 	return &pb.CreatePersistentSubscription{
 		SubscriptionGroupName: &group, EventStreamId: &stream,
 		ResolveLinkTos: proto.Bool(!s.RawLinks), StartFrom: &from,

@@ -124,7 +124,7 @@ func TestTheConnectionDiesAnywhere(t *testing.T) {
 		use    func(t *testing.T, g *persistent.Group) // what is done meanwhile
 		unsent int
 	}{
-		"before the answer": {func(t *testing.T, p *scripted.Peer) {
+		"before the answer": {func(_ *testing.T, p *scripted.Peer) {
 			p.Want(messages.ConnectToPersistentSubscription)
 		}, []int{1, 2}, nil, 0},
 		"behind the confirmation": {func(t *testing.T, p *scripted.Peer) { joining(t, p) }, []int{1, 2}, nil, 0},

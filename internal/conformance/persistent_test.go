@@ -114,8 +114,8 @@ func TestPersistentManagement(t *testing.T) {
 	require.ErrorIs(t, persistent.Update(ctx, client, stream, "other", quick()), persistent.ErrGroupNotFound)
 	require.ErrorIs(t, persistent.Delete(ctx, client, stream, "other"), persistent.ErrGroupNotFound)
 	require.ErrorIs(t, persistent.Delete(ctx, client, newStream("other"), group), persistent.ErrGroupNotFound)
+	p := dialPeer(t, srv)
 	t.Run("rights", func(t *testing.T) {
-		p := dialPeer(t, srv)
 		somebody := eventstore.As(p.newUser(""), "password")
 		for _, err := range []error{
 			persistent.Create(ctx, client, stream, "other", patient(), somebody),
