@@ -30,7 +30,7 @@ func (g *Group) Ack(_ context.Context, m ...*Message) error {
 		return c.err()
 	}
 	if len(g.acks) >= g.cfg.AckEvery || g.starved() {
-		if err := g.flush(); err != nil {
+		if err := g.flush(); err != nil { //nolint:contextcheck // see send
 			c.lost(m, err)
 		}
 	} else {
@@ -52,7 +52,7 @@ func (g *Group) Nack(_ context.Context, a Action, reason string, m ...*Message) 
 		return err
 	}
 	mine := slices.DeleteFunc(slices.Clone(m), func(m *Message) bool { return !c.claim(m) })
-	if err := g.sendNak(a, reason, mine); err != nil {
+	if err := g.sendNak(a, reason, mine); err != nil { //nolint:contextcheck // see send
 		c.lost(mine, err)
 	}
 	return c.err()
@@ -78,7 +78,7 @@ func (g *Group) RetryAfter(ctx context.Context, d time.Duration, reason string, 
 		for _, m := range mine {
 			d = min(d, time.Until(m.received.Add(g.cfg.MessageTimeout*9/10)))
 		}
-		g.delay(d, reason, mine)
+		g.delay(d, reason, mine) //nolint:contextcheck // see send
 	}
 	return c.err()
 }
@@ -139,7 +139,7 @@ func (g *Group) starved() bool {
 	return g.waiting && len(g.acks) > 0 && g.window.n+len(g.acks) >= g.cfg.Window
 }
 
-// send has no context: it does not wait, and an answer is as good when a context has ended.
+// send has no context of a caller: it does not wait, and an answer is as good when a context has ended.
 func (g *Group) send(r messages.Request) error {
 	err := g.exchange.Send(context.Background(), r)
 	g.sent = g.sent || err == nil

@@ -139,7 +139,7 @@ func (g *Group) take(ctx context.Context, x *eventstore.Exchange) (*Message, err
 		return nil, g.lost(err) // what it still holds is the server's again
 	}
 	if x.Held() == 0 {
-		if wait := g.beforeWaiting(); wait > 0 {
+		if wait := g.beforeWaiting(); wait > 0 { //nolint:contextcheck // see send
 			short, cancel := context.WithTimeout(ctx, wait)
 			defer cancel()
 			defer g.tellStall()

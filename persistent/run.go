@@ -71,7 +71,7 @@ func (g *Group) Run(ctx context.Context, workers int, h func(ctx context.Context
 	watch.Wait()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	_ = g.flush() // an error is the connection's: the messages come again
+	_ = g.flush() //nolint:contextcheck // see send; an error is the connection's: the messages come again
 	if g.closing {
 		return nil
 	}
