@@ -242,6 +242,8 @@ func (g *Group) Close() error {
 	x, confirm := g.exchange, g.sent
 	g.exchange = nil
 	g.window.clear()
+	g.stats.Stale += int64(len(g.acks))
+	g.acks = nil
 	if g.cancel != nil {
 		g.cancel()
 	}
