@@ -86,17 +86,17 @@ func lossless(t *testing.T, r *rand.Rand) {
 		}
 	}
 	var crew sync.WaitGroup
-	for range 1 + r.IntN(3) {
+	for range 1 + random(3) {
 		c, err := eventstore.Connect(ctx, "tcp://server:1113", eventstore.WithDialer(f.network.Dial))
 		require.NoError(t, err)
-		window := 1 + r.IntN(20)
+		window := 1 + random(20)
 		cfg := persistent.Config{
-			Stream: stream, Group: group, Window: window, AckEvery: r.IntN(window) + 1, MessageTimeout: timeout,
-			AckAfter: time.Duration(r.IntN(500)+1) * time.Millisecond, RetryDelay: time.Duration(r.IntN(1000)) * time.Millisecond,
+			Stream: stream, Group: group, Window: window, AckEvery: random(window) + 1, MessageTimeout: timeout,
+			AckAfter: time.Duration(random(500)+1) * time.Millisecond, RetryDelay: time.Duration(random(1000)) * time.Millisecond,
 			OnNotice: func(persistent.Notice) {},
 		}
-		lifetime := time.Duration(r.IntN(60)+5) * time.Second
-		workers := 1 + r.IntN(4)
+		lifetime := time.Duration(random(60)+5) * time.Second
+		workers := 1 + random(4)
 		crew.Go(func() { // one that leaves and comes again
 			defer func() { _ = c.Close() }()
 			for ctx.Err() == nil {
