@@ -90,13 +90,14 @@ type Group struct {
 
 	turn chan struct{} // room for one: whoever has put one in is in Recv, and takes it out again
 	// Of whoever has the turn:
-	again bool // was joined before
-	told  bool // NotJoined, for this loss
-	waits backoff.BackOff
-	names messages.Names
-	event messages.PersistentEvent
-	bytes []byte    // what the messages' bytes are copied to
-	slab  []Message // room for the next ones
+	again  bool // was joined before
+	told   bool // NotJoined, for this loss
+	waits  backoff.BackOff
+	paused bool // since a message came
+	names  messages.Names
+	event  messages.PersistentEvent
+	bytes  []byte    // what the messages' bytes are copied to
+	slab   []Message // room for the next ones
 
 	telling sync.Mutex // in OnNotice
 

@@ -195,7 +195,10 @@ func (g *Group) deliver(r messages.Reply) (*Message, error) {
 	g.slab = g.slab[1:]
 	now := time.Now()
 	*m = Message{ResolvedEvent: e, Retries: int(g.event.Retries), group: g, id: e.Original().ID, received: now}
-	g.waits.Reset()
+	if g.paused {
+		g.paused = false
+		g.waits.Reset()
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.err != nil {
@@ -253,6 +256,7 @@ func (g *Group) leave() {
 }
 
 func (g *Group) pause(ctx context.Context) error {
+	g.paused = true
 	timer := time.NewTimer(g.waits.NextBackOff())
 	defer timer.Stop()
 	select {
