@@ -120,7 +120,7 @@ func Start(cfg Config) (*Server, error) {
 	if err != nil {
 		err = fmt.Errorf("begin the log: %w", err)
 	} else if cfg.HTTP != Off {
-		s.http, err = startHTTP(&cfg)
+		s.http, err = s.startHTTP(&cfg)
 	}
 	if err != nil {
 		_ = listener.Close()
