@@ -37,7 +37,7 @@ func (s *Server) startHTTP(cfg *Config) (*httpSide, error) {
 	}
 	h := &httpSide{url: "http://" + reachable(listener.Addr().String())}
 	h.server = http.Server{
-		Handler:           ours(newHTTPAPI(s, h, cfg)),
+		Handler:           &guard{newHTTPAPI(s, h, cfg)},
 		ReadHeaderTimeout: httpHeaderDeadline,
 		ReadTimeout:       httpIdleDeadline,
 		WriteTimeout:      httpAnswerDeadline,
@@ -76,20 +76,21 @@ func (h *httpSide) close() error {
 	return err
 }
 
-// ours keeps out what a page in somebody's browser sends: by a name of its own that leads here, or from another origin.
-func ours(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch origin := r.Header.Get("Origin"); {
-		case !trustedHost(r.Host):
-			w.Header().Set("Content-Type", "text/html; charset=utf-8")
-			w.WriteHeader(http.StatusBadRequest)
-			_, _ = io.WriteString(w, "<h1>Bad Request (Invalid host)</h1>") // as on a real server
-		case origin != "" && origin != "http://"+r.Host:
-			http.Error(w, "requests from other origins are refused", http.StatusForbidden)
-		default:
-			next.ServeHTTP(w, r)
-		}
-	})
+// guard keeps out what a page in somebody's browser sends: by a name of its own that leads here, or from another origin.
+type guard struct{ next http.Handler }
+
+// ServeHTTP implements http.Handler.
+func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch origin := r.Header.Get("Origin"); {
+	case !trustedHost(r.Host):
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = io.WriteString(w, "<h1>Bad Request (Invalid host)</h1>") // as on a real server
+	case origin != "" && origin != "http://"+r.Host:
+		http.Error(w, "requests from other origins are refused", http.StatusForbidden)
+	default:
+		g.next.ServeHTTP(w, r)
+	}
 }
 
 // trustedHost reports whether a Host header can only have led here on purpose: an address, or localhost. Any other name
