@@ -312,7 +312,7 @@ func rich(e *messages.ResolvedEvent, original *messages.EventRecord, embed int) 
 		s, isObject := string(b), false
 		if embed >= embedPretty && firstOf(b) == '{' {
 			var pretty []byte
-			if pretty, isObject = indented(b, maxPretty); isObject {
+			if pretty, isObject = laidOut(b); isObject {
 				s = string(pretty)
 			}
 		}
@@ -334,14 +334,17 @@ func rich(e *messages.ResolvedEvent, original *messages.EventRecord, embed int) 
 	return r
 }
 
-// maxPretty bounds what laying out JSON may make of one event; longer ones stay as they are.
-const maxPretty = 1 << 20
+// laidOut is JSON as a real server lays it out, unless that makes it much longer: every byte may stand behind as many blanks as
+// it is deep.
+func laidOut(b []byte) (out []byte, ok bool) { return indented(b, 8*len(b)+4096) }
 
-// valueOf is an event with JSON as it is and all else as a text.
+// valueOf is an event with JSON as it is and all else as a text, and JSON too that nobody would want to have laid out.
 func valueOf(e *messages.EventRecord) *eventValue {
 	value := func(b []byte) json.RawMessage {
-		if e.ContentType == 1 && json.Valid(b) && string(b) != "null" {
-			return b
+		if e.ContentType == 1 && string(b) != "null" {
+			if out, ok := laidOut(b); ok {
+				return out
+			}
 		}
 		text, _ := json.Marshal(string(b)) // of a text it cannot fail
 		return text
@@ -463,7 +466,7 @@ func (c *httpCall) eventAnswer(m *messages.EventRead, found resolved) httpAnswer
 	case c.media == mediaEvent:
 		answer.body = encodeIndented(valueOf(&e.Event))
 	default:
-		answer.body = encodeIndented(valueOf(&e.Event).Data)
+		answer.body = valueOf(&e.Event).Data
 	}
 	return answer
 }

@@ -70,16 +70,20 @@ const (
 
 var jsonOnly = []string{mediaJSON}
 
-// The reasons that several resources have in common.
+// The reasons that several resources have in common, and the challenge of 401.
 const (
-	reasonNoSuchFormat  = "Requested URI is not available in requested format"
-	reasonBadMediaType  = "Invalid or missing Content-Type"
-	textBasicChallenge  = `BasicCustom realm="ES"`
-	maxSmallBody        = 64 << 10
-	hijackDeadline      = 10 * time.Second
-	maxDrained          = 256 << 10
-	maxAuthorization    = 8 << 10
-	textUnlimitedBodies = "The body is too large"
+	reasonNoSuchFormat = "Requested URI is not available in requested format"
+	reasonBadMediaType = "Invalid or missing Content-Type"
+	basicChallenge     = `BasicCustom realm="ES"`
+)
+
+// The limits of a request and of an answer that is sent past the library.
+const (
+	maxSmallBody   = 64 << 10
+	maxCredentials = 8 << 10
+	maxDrained     = 256 << 10
+	drainDeadline  = time.Second
+	hijackDeadline = 10 * time.Second
 )
 
 func newHTTPAPI(s *Server, side *httpSide, cfg *Config) *httpAPI {
@@ -236,7 +240,7 @@ func (a *httpAPI) signedIn(r *http.Request) (*user, *httpAnswer) {
 	if !ok {
 		return nil, nil
 	}
-	if len(login)+len(password) > maxAuthorization {
+	if len(login)+len(password) > maxCredentials {
 		return nil, &httpAnswer{status: http.StatusUnauthorized}
 	}
 	u, err := a.signIn(readable(login), readable(password))
@@ -254,7 +258,7 @@ func (a *httpAPI) signedIn(r *http.Request) (*user, *httpAnswer) {
 
 // text reads the body, of which a resource takes so many bytes.
 func (c *httpCall) text(limit int64) ([]byte, *httpAnswer) {
-	tooLarge := &httpAnswer{status: http.StatusRequestEntityTooLarge, reason: textUnlimitedBodies}
+	tooLarge := &httpAnswer{status: http.StatusRequestEntityTooLarge}
 	if c.ContentLength > limit {
 		return nil, tooLarge
 	}
@@ -283,7 +287,7 @@ func (a *httpAPI) send(w http.ResponseWriter, r *http.Request, answer *httpAnswe
 		header.Set(answer.header[i], oneLine(answer.header[i+1]))
 	}
 	if answer.status == http.StatusUnauthorized {
-		header.Set("Www-Authenticate", textBasicChallenge)
+		header.Set("Www-Authenticate", basicChallenge)
 	}
 	header["Content-Type"] = nil // the library does not guess it
 	if answer.media != "" {
@@ -291,7 +295,10 @@ func (a *httpAPI) send(w http.ResponseWriter, r *http.Request, answer *httpAnswe
 	}
 	if answer.reason != "" && answer.reason != http.StatusText(answer.status) {
 		if hijacker, ok := w.(http.Hijacker); ok {
-			a.sendRaw(hijacker, r, answer, header)
+			// What is not read of a request resets the connection under its answer.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(drainDeadline))
+			_, _ = io.CopyN(io.Discard, r.Body, maxDrained)
+			a.sendRaw(hijacker, answer, header)
 			return
 		}
 	}
@@ -300,8 +307,7 @@ func (a *httpAPI) send(w http.ResponseWriter, r *http.Request, answer *httpAnswe
 }
 
 // sendRaw writes an answer with a reason, which the library has no way to say, and closes the connection.
-func (a *httpAPI) sendRaw(hijacker http.Hijacker, r *http.Request, answer *httpAnswer, header http.Header) {
-	_, _ = io.CopyN(io.Discard, r.Body, maxDrained) // what is not read resets the connection under the answer
+func (a *httpAPI) sendRaw(hijacker http.Hijacker, answer *httpAnswer, header http.Header) {
 	a.side.running.Add(1)
 	defer a.side.running.Done()
 	conn, _, err := hijacker.Hijack()
