@@ -148,7 +148,7 @@ func TestNode(t *testing.T) {
 	_, port, err := net.SplitHostPort(strings.TrimPrefix(url, "http://"))
 	require.NoError(t, err)
 	require.Equal(t, gossip.ServerPort, m.ExternalHTTPPort)
-	require.EqualValues(t, port, itoa(m.ExternalHTTPPort))
+	require.Equal(t, port, itoa(m.ExternalHTTPPort))
 	require.Positive(t, m.WriterCheckpoint)
 	_, err = a.Projections(ctx)
 	require.ErrorIs(t, err, admin.ErrNotFound)
@@ -319,7 +319,7 @@ func TestAnswersThatAreNone(t *testing.T) {
 			_, _ = io.WriteString(w, "{}")
 		}, nil},
 		"long reason": {func(w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(400)
+			w.WriteHeader(http.StatusBadRequest)
 			_, _ = io.WriteString(w, `{"error":"`+strings.Repeat("\u20ac", 1000)+`"}`)
 		}, nil},
 		"huge headers": {func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X", strings.Repeat("x", 1<<20)) }, nil},

@@ -15,7 +15,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	defer srv.Close() //nolint:errcheck // the example ends here
+	defer srv.Close()
 
 	ctx := context.Background()
 	a, err := admin.New(srv.HTTPURL(), eventstore.WithCredentials("admin", "changeit"))

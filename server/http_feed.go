@@ -229,7 +229,8 @@ func (c *httpCall) streamFeed(m *messages.StreamRead, p *messages.StreamPage, ev
 	f.Links = []feedLink{{self, "self"}, {self + "/head/backward/" + strconv.FormatInt(count, 10), "first"}}
 	from := m.From
 	var next, previous int64
-	older, newer := false, true
+	var older bool
+	newer := true
 	if m.Backward {
 		f.HeadOfStream, f.Self = from == -1, self
 		if from == -1 {

@@ -163,10 +163,14 @@ func (c *httpCall) groupSettings() (*httpGroupSettings, *httpAnswer) {
 	}
 	s := given.httpGroupSettings
 	for _, number := range []struct{ given, standard *int32 }{
-		{&s.MessageTimeout, &httpGroupDefaults.MessageTimeout}, {&s.MaxRetries, &httpGroupDefaults.MaxRetries},
-		{&s.LiveBuffer, &httpGroupDefaults.LiveBuffer}, {&s.Buffer, &httpGroupDefaults.Buffer},
-		{&s.ReadBatch, &httpGroupDefaults.ReadBatch}, {&s.CheckpointAfter, &httpGroupDefaults.CheckpointAfter},
-		{&s.MinCheckpoint, &httpGroupDefaults.MinCheckpoint}, {&s.MaxCheckpoint, &httpGroupDefaults.MaxCheckpoint},
+		{&s.MessageTimeout, &httpGroupDefaults.MessageTimeout},
+		{&s.MaxRetries, &httpGroupDefaults.MaxRetries},
+		{&s.LiveBuffer, &httpGroupDefaults.LiveBuffer},
+		{&s.Buffer, &httpGroupDefaults.Buffer},
+		{&s.ReadBatch, &httpGroupDefaults.ReadBatch},
+		{&s.CheckpointAfter, &httpGroupDefaults.CheckpointAfter},
+		{&s.MinCheckpoint, &httpGroupDefaults.MinCheckpoint},
+		{&s.MaxCheckpoint, &httpGroupDefaults.MaxCheckpoint},
 		{&s.MaxSubscribers, &httpGroupDefaults.MaxSubscribers},
 	} {
 		if *number.given == 0 {
@@ -231,8 +235,9 @@ func (c *httpCall) deleteGroup() httpAnswer {
 
 // replayParked takes ?stopAt=n, which servers from version 20 on have.
 func (c *httpCall) replayParked() httpAnswer {
-	stopAt, ok := int64(-1), true
+	stopAt := int64(-1)
 	if given := c.URL.Query().Get("stopAt"); given != "" {
+		var ok bool
 		if stopAt, ok = wholeNumber(given); !ok || stopAt < 0 {
 			return httpAnswer{status: http.StatusBadRequest, reason: "stopAt should be a properly formed number"}
 		}
@@ -279,7 +284,8 @@ func (c *httpCall) listGroups() httpAnswer {
 		}
 		links := c.groupLinks(g)
 		all = append(all, summary{
-			[]hrefRel{{links.info, "detail"}}, g.stream, g.group, links.parked, links.messages, g.status, g.perSecond,
+			[]hrefRel{{links.info, "detail"}},
+			g.stream, g.group, links.parked, links.messages, g.status, g.perSecond,
 			g.processed, g.lastProcessed, g.lastKnown, len(g.connections), g.inFlight,
 		})
 	}
@@ -329,7 +335,8 @@ func (c *httpCall) groupDetails(g *httpGroupStatistics) httpAnswer {
 		InFlight      int                   `json:"totalInFlightMessages"`
 		Connections   []httpGroupConnection `json:"connections"`
 	}{
-		[]hrefRel{{links.info, "detail"}, {links.replay, "replayParked"}}, settings, g.stream, g.group, g.status, g.perSecond,
+		[]hrefRel{{links.info, "detail"}, {links.replay, "replayParked"}},
+		settings, g.stream, g.group, g.status, g.perSecond,
 		links.parked, links.messages, g.processed, g.sinceMeasured, g.lastProcessed, g.lastKnown, g.readBuffer,
 		g.liveBuffer, g.retryBuffer, g.inFlight, connections,
 	})

@@ -139,9 +139,9 @@ func (c *httpCall) statistics() map[string]any {
 	tip := c.store.Tip()
 	memory := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/sched/goroutines:goroutines"}}
 	metrics.Read(memory)
-	c.Server.mu.Lock()
+	c.mu.Lock()
 	connections := len(c.sessions)
-	c.Server.mu.Unlock()
+	c.mu.Unlock()
 	return map[string]any{
 		"proc": map[string]any{
 			"startTime":    c.started.UTC().Format(httpTime),
@@ -197,11 +197,11 @@ func (c *httpCall) tcpStats() httpAnswer {
 		Secure   bool   `json:"isSslConnection"`
 	}
 	all := []connection{}
-	c.Server.mu.Lock()
+	c.mu.Lock()
 	for s := range c.sessions {
 		all = append(all, connection{s.addr, s.conn.LocalAddr().String(), s.received.Load(), true, false})
 	}
-	c.Server.mu.Unlock()
+	c.mu.Unlock()
 	return c.json(http.StatusOK, all, cacheForASecond...)
 }
 

@@ -44,8 +44,10 @@ func (a *httpAPI) projectionRoutes() []route {
 		return get("/projection/{name}"+path, ofProjection(serve))
 	}
 	command := func(name string, enable bool) route {
-		return route{method: http.MethodPost, path: "/projection/{name}/command/" + name, gives: jsonOnly,
-			serve: withProjections(func(c *httpCall) httpAnswer { return c.enableProjection(enable) })}
+		return route{
+			method: http.MethodPost, path: "/projection/{name}/command/" + name, gives: jsonOnly,
+			serve: withProjections(func(c *httpCall) httpAnswer { return c.enableProjection(enable) }),
+		}
 	}
 	return []route{
 		get("/projections/any", list), get("/projections/all-non-transient", list), get("/projections/continuous", list),

@@ -34,7 +34,9 @@ func TestPostedBatches(t *testing.T) {
 		{`"{\"a\":1}"`, "{\n  \"a\": 1\n}"},
 		{`"x"`, "x"},
 		{`"{nonsense"`, "{nonsense"},
-		{`5`, ""}, {`true`, ""}, {`null`, ""},
+		{`5`, ""},
+		{`true`, ""},
+		{`null`, ""},
 		{`{"a\"}":"\\"}`, "{\n  \"a\\\"}\": \"\\\\\"\n}"},
 	} {
 		body := fmt.Sprintf(`[{"eventId":"%s%02d","eventType":"t","data":%s}]`, anID, i, c.value)
@@ -259,7 +261,7 @@ func TestShutdownOverHTTP(t *testing.T) {
 	}
 	<-s.stop
 	require.NoError(t, s.Close())
-	_, err = net.Dial("tcp", strings.TrimPrefix(s.URL(), "tcp://"))
+	_, err = (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(s.URL(), "tcp://"))
 	require.Error(t, err)
 }
 

@@ -27,7 +27,7 @@ func (a *httpAPI) userRoutes() []route {
 		write(http.MethodPost, "/users/", (*httpCall).createUser),
 		write(http.MethodPut, "/users/{login}", (*httpCall).updateUser),
 		{method: http.MethodDelete, path: "/users/{login}", gives: jsonOnly, serve: func(c *httpCall) httpAnswer {
-			return c.userChanged(c.vars[0], c.Server.deleteUser(c.user, c.vars[0]))
+			return c.userChanged(c.vars[0], c.deleteUser(c.user, c.vars[0]))
 		}},
 		command("enable", func(c *httpCall) userResult { return c.enableUser(c.user, c.vars[0]) }),
 		command("disable", func(c *httpCall) userResult { return c.disableUser(c.user, c.vars[0]) }),

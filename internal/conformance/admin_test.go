@@ -2,8 +2,10 @@ package conformance_test
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +22,7 @@ import (
 const realHTTP = "EVENTSTORE_TEST_HTTP"
 
 // httpSide is the HTTP side of the server to test: the real one that the environment names, else an embedded one.
-func httpSide(t *testing.T) (url string, real bool) {
+func httpSide(t *testing.T) (url string, isReal bool) {
 	t.Helper()
 	if url := os.Getenv(realHTTP); url != "" {
 		return strings.TrimSuffix(url, "/"), true
@@ -157,9 +159,9 @@ func TestAdminNode(t *testing.T) {
 
 // TestAdminGossip: a real single node lets the caller wait, unless it is told to gossip.
 func TestAdminGossip(t *testing.T) {
-	url, real := httpSide(t)
+	url, isReal := httpSide(t)
 	gossip, err := adminOf(t, url, "", "").Gossip(within(t))
-	if real && err != nil {
+	if isReal && err != nil {
 		t.Skipf("the real server does not gossip: %v", err)
 	}
 	require.NoError(t, err)
@@ -244,4 +246,39 @@ func TestHTTPRefusals(t *testing.T) {
 	} {
 		require.Equal(t, c.want, ask(t, url, c.method, c.path, c.body, c.header...), "%s %s %s %v", c.method, c.path, c.body, c.header)
 	}
+}
+
+// TestHTTPEvents: what becomes of the values of a batch, and in which forms an event is told.
+func TestHTTPEvents(t *testing.T) {
+	url, _ := httpSide(t)
+	stream := "/streams/" + newStream("http")
+	get := func(number int, media string) string {
+		r, err := http.NewRequestWithContext(within(t), http.MethodGet, url+stream+"/"+strconv.Itoa(number), nil)
+		require.NoError(t, err)
+		r.Header.Set("Accept", media)
+		transport := &http.Transport{DisableKeepAlives: true}
+		a, err := transport.RoundTrip(r)
+		require.NoError(t, err)
+		defer a.Body.Close() //nolint:errcheck // it was read
+		require.Equal(t, media+"; charset=utf-8", a.Header.Get("Content-Type"))
+		b, err := io.ReadAll(a.Body)
+		require.NoError(t, err)
+		return string(b)
+	}
+	for i, c := range []struct{ data, told string }{
+		{`5`, `""`},
+		{`true`, `""`},
+		{`null`, `""`},
+		{`"x"`, `"x"`},
+		{`"{\"a\":1}"`, "{\n  \"a\": 1\n}"},
+		{`[1,true,null]`, "[\n  1,\n  true,\n  null\n]"},
+		{`{"a":{},"b":[]}`, "{\n  \"a\": {},\n  \"b\": []\n}"},
+	} {
+		body := `[{"eventId":"` + uuid.NewString() + `","eventType":"t","data":` + c.data + `}]`
+		want := rawAnswer{"201 Created", "text/plain; charset=utf-8", stream + "/" + strconv.Itoa(i)}
+		require.Equal(t, want, ask(t, url, http.MethodPost, stream, body, "Content-Type", "application/vnd.eventstore.events+json"), c.data)
+		require.Equal(t, c.told, get(i, "application/json"), c.data)
+	}
+	require.Contains(t, get(6, "application/vnd.eventstore.event+json"), "\"data\": {\n    \"a\": {},\n    \"b\": []\n  },\n  \"metadata\": \"\"\n}")
+	require.NotContains(t, get(3, "application/vnd.eventstore.atom+json"), "content")
 }
