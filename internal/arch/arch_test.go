@@ -45,6 +45,7 @@ var table = []row{
 	// floor 3
 	{pkg: "subscription", imports: []string{".", "messages"}},
 	{pkg: "persistent", imports: []string{".", "messages"}},
+	{pkg: "admin", imports: []string{"."}},
 	// floor 4
 	{pkg: "listener", imports: []string{".", "subscription"}},
 	{pkg: "listener/boltstore", imports: []string{".", "listener"}},
@@ -57,7 +58,7 @@ var table = []row{
 	{pkg: "internal/scripted", imports: []string{"messages", "internal/memnet"}},
 	{pkg: "internal/faultnet"},
 	{pkg: "internal/conformance", imports: []string{
-		".", "messages", "cluster", "conn", "subscription", "persistent", "listener",
+		".", "messages", "cluster", "conn", "subscription", "persistent", "listener", "admin",
 		"server", "eventstoretest", "internal/memnet", "internal/faultnet",
 	}},
 	{pkg: "internal/chaos", imports: []string{
