@@ -34,16 +34,17 @@ var services = [256]service{
 	messages.SubscribeToStream:        {serve: (*session).subscribe},
 	messages.UnsubscribeFromStream:    {serve: (*session).unsubscribe},
 
-	messages.TransactionStart:                {later: true},
-	messages.TransactionWrite:                {later: true},
-	messages.TransactionCommit:               {later: true},
-	messages.ConnectToPersistentSubscription: {later: true},
-	messages.CreatePersistentSubscription:    {later: true},
-	messages.DeletePersistentSubscription:    {later: true},
-	messages.UpdatePersistentSubscription:    {later: true},
-	messages.PersistentSubscriptionAckEvents: {later: true},
-	messages.PersistentSubscriptionNakEvents: {later: true},
-	messages.ScavengeDatabase:                {later: true},
+	messages.CreatePersistentSubscription:    {serve: (*session).createGroup},
+	messages.UpdatePersistentSubscription:    {serve: (*session).updateGroup},
+	messages.DeletePersistentSubscription:    {serve: (*session).deleteGroup},
+	messages.ConnectToPersistentSubscription: {serve: (*session).connectGroup},
+	messages.PersistentSubscriptionAckEvents: {serve: (*session).ackEvents},
+	messages.PersistentSubscriptionNakEvents: {serve: (*session).nakEvents},
+
+	messages.TransactionStart:  {later: true},
+	messages.TransactionWrite:  {later: true},
+	messages.TransactionCommit: {later: true},
+	messages.ScavengeDatabase:  {later: true},
 
 	// The answers that a node forwards to the one that asked.
 	messages.WriteEventsCompleted:       {ignored: true},

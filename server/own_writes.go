@@ -27,6 +27,23 @@ func (s *Server) deleteOwn(stream string, expected int64) (messages.OperationRes
 	return s.writer.wait(r)
 }
 
+// writeSoon is writeOwn for who does not wait: the writer calls done, which must not block.
+func (s *Server) writeSoon(stream string, expected int64, e messages.NewEvent, done func(*messages.AppendCompleted)) {
+	r := s.writer.request()
+	r.command, r.done = messages.WriteEvents, done
+	r.write.Stream, r.write.Expected = stream, expected
+	r.write.Events = append(r.write.Events, e)
+	s.writer.enqueue(r)
+}
+
+// deleteSoon is deleteOwn, likewise.
+func (s *Server) deleteSoon(stream string, expected int64, done func(*messages.AppendCompleted)) {
+	r := s.writer.request()
+	r.command, r.done = messages.DeleteStream, done
+	r.write.Stream, r.write.Expected = stream, expected
+	s.writer.enqueue(r)
+}
+
 func (w *writer) wait(r *request) (messages.OperationResult, error) {
 	answer := make(chan messages.AppendCompleted, 1) // the writer does not wait for us
 	r.own = answer

@@ -12,7 +12,7 @@ const (
 	pumpTurn = 64 << 10
 )
 
-// publish tells the sessions which of their subscriptions have something to read.
+// publish tells the sessions which of their subscriptions have something to read, and the groups which streams.
 func (w *writer) publish() {
 	w.targets = w.server.subscriptions.appendTo(w.targets[:0], w.streams)
 	for _, sub := range w.targets {
@@ -25,6 +25,7 @@ func (w *writer) publish() {
 		}
 	}
 	clear(w.targets)
+	w.server.groups.committed(w.streams)
 }
 
 // mark puts a subscription on the list of those to look at. The lock is held.
@@ -72,6 +73,9 @@ func (c *session) remark(sub *subscription) {
 
 // deliver appends the events behind a subscription's cursor to b, and reports whether there are more than it may now.
 func (c *session) deliver(sub *subscription, v view, b *batch) (more bool, err error) {
+	if sub.consumer != nil {
+		return c.deliverMessages(sub.consumer, b)
+	}
 	limit := min(pumpLimit, len(b.events)+pumpTurn)
 	narrow := c.narrow()
 	var failed error

@@ -67,6 +67,7 @@ type Server struct {
 	settings      atomic.Pointer[settings]
 	metadata      metadataCache
 	subscriptions registry
+	groups        *groupService
 	writer        *writer
 
 	stop      chan struct{} // closed by Close: nobody sends
@@ -116,7 +117,11 @@ func Start(cfg Config) (*Server, error) {
 	}
 	s.settings.Store(builtInSettings)
 	s.writer = newWriter(s, cfg.NewID)
+	s.groups = newGroupService(s)
 	err = s.writer.begin()
+	if err == nil {
+		err = s.groups.load()
+	}
 	if err != nil {
 		err = fmt.Errorf("begin the log: %w", err)
 	} else if cfg.HTTP != Off {
@@ -127,6 +132,7 @@ func Start(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s.writing.Go(s.writer.run)
+	s.accepting.Go(s.groups.run)
 	s.accepting.Go(s.accept)
 	s.log.LogAttrs(context.Background(), slog.LevelInfo, "server started", slog.String("url", s.url))
 	return s, nil

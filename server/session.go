@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/google/uuid"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/goeventstore/eventstore/messages"
@@ -37,7 +38,8 @@ type session struct {
 	reader   *messages.Reader
 	frame    messages.Frame // the one at hand
 	names    messages.Names
-	scratch  []byte // where small replies are made
+	scratch  []byte      // where small replies are made
+	ids      []uuid.UUID // those of the ack at hand
 	identity identity
 	subs     map[messages.ID]*subscription // the last one of each id, which is the one that can be removed
 	orphans  []*subscription               // earlier ones of the same id, which deliver until the connection ends

@@ -20,7 +20,16 @@ type share struct {
 // submit hands a request to the writer, waiting while the session's share is used up.
 func (c *session) submit(r *request) error {
 	r.size = len(r.body)
-	for !c.out.reserve(r.size) {
+	if err := c.reserve(r.size); err != nil {
+		return err
+	}
+	c.server.writer.enqueue(r)
+	return nil
+}
+
+// reserve takes a part of the session's share, and waits for it while that is used up.
+func (c *session) reserve(size int) error {
+	for !c.out.reserve(size) {
 		c.holding.Store(true)
 		select {
 		case <-c.out.room:
@@ -29,7 +38,6 @@ func (c *session) submit(r *request) error {
 		}
 		c.holding.Store(false)
 	}
-	c.server.writer.enqueue(r)
 	return nil
 }
 
@@ -65,8 +73,13 @@ func (o *output) answer(frame []byte, size int) error {
 
 // answer sends a request's answer and takes the request back.
 func (w *writer) answer(r *request) {
-	if r.own != nil {
+	switch {
+	case r.own != nil:
 		r.own <- r.answer
+		w.release(r)
+		return
+	case r.done != nil:
+		r.done(&r.answer)
 		w.release(r)
 		return
 	}

@@ -53,7 +53,8 @@ type request struct {
 	hard    bool
 	size    int // what it counts in the session's share
 	answer  messages.AppendCompleted
-	own     chan messages.AppendCompleted // of a request of the server's own, without a session: where the answer goes
+	own     chan messages.AppendCompleted   // of a request of the server's own, without a session: where the answer goes
+	done    func(*messages.AppendCompleted) // likewise, for one that nobody waits for; it must not block
 }
 
 // maxKept is how much of a request's buffers is kept for the next one.
@@ -131,7 +132,7 @@ func (w *writer) run() {
 func (w *writer) commit(batch []*request) error {
 	w.streams = w.streams[:0]
 	for _, r := range batch {
-		if r.own != nil {
+		if r.own != nil || r.done != nil {
 			w.identify(r)
 		}
 		var err error

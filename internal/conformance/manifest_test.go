@@ -44,6 +44,7 @@ type recording struct {
 	owns   []own
 	bytes  []inBytes
 	events []inEvent
+	before []before
 	diffs  []expected
 }
 
@@ -109,6 +110,13 @@ type inEvent struct {
 	why    string
 }
 
+// before is a stream that the recorded server had from before: so many events.
+type before struct {
+	stream string
+	events int
+	why    string
+}
+
 const deleted = "deleted"
 
 func (e inEvent) String() string {
@@ -151,9 +159,9 @@ func (m *manifest) entry(columns []string) error {
 		path = columns[1]
 	}
 	i := slices.IndexFunc(m.files, func(r *recording) bool { return r.path == path })
-	switch want := map[string]int{"file": 3, "out": 5, "words": 4, "race": 4, "own": 4, "bytes": 6, "event": 6, "diff": 7}[kind]; {
+	switch want := map[string]int{"file": 3, "out": 5, "words": 4, "race": 4, "own": 4, "bytes": 6, "event": 6, "before": 5, "diff": 7}[kind]; {
 	case want == 0:
-		return fmt.Errorf("%q is neither file nor out nor words nor race nor own nor bytes nor event nor diff", kind)
+		return fmt.Errorf("%q is neither file nor out nor words nor race nor own nor bytes nor event nor before nor diff", kind)
 	case len(columns) != want:
 		return fmt.Errorf("%s has %d columns, not %d", kind, want, len(columns))
 	case slices.Contains(columns, ""):
@@ -186,6 +194,8 @@ func (m *manifest) entry(columns []string) error {
 		return r.tellInBytes(columns[2:])
 	case "event":
 		return r.tellInEvents(columns[2:])
+	case "before":
+		return r.tellBefore(columns[2:])
 	default:
 		return r.expect(columns[2:])
 	}
@@ -260,6 +270,12 @@ func (r *recording) tellInBytes(columns []string) error {
 func (r *recording) tellInEvents(columns []string) error {
 	n, err := strconv.Atoi(columns[0])
 	r.events = append(r.events, inEvent{n, columns[1], columns[2], columns[3]})
+	return err
+}
+
+func (r *recording) tellBefore(columns []string) error {
+	n, err := strconv.Atoi(columns[1])
+	r.before = append(r.before, before{columns[0], n, columns[2]})
 	return err
 }
 

@@ -2,6 +2,7 @@ package conformance_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"slices"
@@ -46,6 +47,11 @@ func newPlayer(tb testing.TB, srv dialer, rec *recording, lines []line) *player 
 // play plays all lines. What it found is in found and problems.
 func (p *player) play() {
 	p.t.Helper()
+	for _, b := range p.rec.before {
+		for range b.events {
+			p.writeEvent(b.stream, "{}", fmt.Sprintf("%d events of %s from before (%s)", b.events, b.stream, b.why))
+		}
+	}
 	for i := range p.lines {
 		l := &p.lines[i]
 		switch _, played := p.last[l.exchange()]; {
@@ -113,14 +119,21 @@ func (p *player) inEvents(l *line) bool {
 		}
 		return true
 	}
+	p.writeEvent(e.stream, e.data, e.String())
+	return true
+}
+
+// writeEvent has the administrator write an event for a reason.
+func (p *player) writeEvent(stream, data, why string) {
+	p.t.Helper()
+	admin := p.asker()
 	var m pb.WriteEventsCompleted
-	admin.call(&messages.Append{Stream: e.stream, Expected: -2, RequireLeader: true, Events: []messages.NewEvent{
-		{ID: uuid.New(), Type: "t", ContentType: 1, Data: []byte(e.data)},
+	admin.call(&messages.Append{Stream: stream, Expected: -2, RequireLeader: true, Events: []messages.NewEvent{
+		{ID: uuid.New(), Type: "t", ContentType: 1, Data: []byte(data)},
 	}}, admin.admin()...).into(p.t, messages.WriteEventsCompleted, &m)
 	if m.GetResult() != messages.Success {
-		p.problem("%s: %s", e, m.GetMessage())
+		p.problem("%s: %s", why, m.GetMessage())
 	}
-	return true
 }
 
 // conns are the names of the connections, in the order of the recording.
