@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 const (
@@ -45,6 +46,7 @@ type recording struct {
 	bytes  []inBytes
 	events []inEvent
 	before []before
+	loose  time.Duration // how much earlier or later than recorded the server may be, beside the usual
 	diffs  []expected
 }
 
@@ -64,13 +66,18 @@ func (o leftOut) String() string {
 	return fmt.Sprintf("frames %d-%d, left out until step %d (%s)", o.from, o.to, o.step, o.why)
 }
 
-// inWords is a range of lines that can never be played, since the recording tells only in words what was sent.
+// inWords is a range of lines that can never be played, since the recording tells only in words what was sent, or that is
+// set apart: it could be played.
 type inWords struct {
 	lineRange
-	why string
+	why   string
+	apart bool
 }
 
 func (w inWords) String() string {
+	if w.apart {
+		return fmt.Sprintf("frames %d-%d, set apart (%s)", w.from, w.to, w.why)
+	}
 	return fmt.Sprintf("frames %d-%d, told in words (%s)", w.from, w.to, w.why)
 }
 
@@ -114,7 +121,12 @@ type inEvent struct {
 type before struct {
 	stream string
 	events int
+	data   string
 	why    string
+}
+
+func (b before) String() string {
+	return fmt.Sprintf("%d events of %s from before (%s)", b.events, b.stream, b.why)
 }
 
 const deleted = "deleted"
@@ -159,9 +171,9 @@ func (m *manifest) entry(columns []string) error {
 		path = columns[1]
 	}
 	i := slices.IndexFunc(m.files, func(r *recording) bool { return r.path == path })
-	switch want := map[string]int{"file": 3, "out": 5, "words": 4, "race": 4, "own": 4, "bytes": 6, "event": 6, "before": 5, "diff": 7}[kind]; {
+	switch want := map[string]int{"file": 3, "out": 5, "words": 4, "apart": 4, "loose": 4, "race": 4, "own": 4, "bytes": 6, "event": 6, "before": 6, "diff": 7}[kind]; {
 	case want == 0:
-		return fmt.Errorf("%q is neither file nor out nor words nor race nor own nor bytes nor event nor before nor diff", kind)
+		return fmt.Errorf("%q is neither file nor out nor words nor apart nor loose nor race nor own nor bytes nor event nor before nor diff", kind)
 	case len(columns) != want:
 		return fmt.Errorf("%s has %d columns, not %d", kind, want, len(columns))
 	case slices.Contains(columns, ""):
@@ -185,7 +197,11 @@ func (m *manifest) entry(columns []string) error {
 	case "out":
 		return r.leaveOut(columns[2:])
 	case "words":
-		return r.tellInWords(columns[2:])
+		return r.tellInWords(columns[2:], false)
+	case "apart":
+		return r.tellInWords(columns[2:], true)
+	case "loose":
+		return r.loosen(columns[2:])
 	case "race":
 		return r.leaveToChance(columns[2:])
 	case "own":
@@ -239,9 +255,15 @@ func (r *recording) leaveOut(columns []string) error {
 	return nil
 }
 
-func (r *recording) tellInWords(columns []string) error {
+func (r *recording) tellInWords(columns []string, apart bool) error {
 	in, err := r.newRange(columns[0])
-	r.words = append(r.words, inWords{in, columns[1]})
+	r.words = append(r.words, inWords{in, columns[1], apart})
+	return err
+}
+
+func (r *recording) loosen(columns []string) error {
+	ms, err := strconv.Atoi(columns[0])
+	r.loose = time.Duration(ms) * time.Millisecond
 	return err
 }
 
@@ -275,7 +297,7 @@ func (r *recording) tellInEvents(columns []string) error {
 
 func (r *recording) tellBefore(columns []string) error {
 	n, err := strconv.Atoi(columns[1])
-	r.before = append(r.before, before{columns[0], n, columns[2]})
+	r.before = append(r.before, before{columns[0], n, columns[2], columns[3]})
 	return err
 }
 

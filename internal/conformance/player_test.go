@@ -2,10 +2,10 @@ package conformance_test
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -49,7 +49,7 @@ func (p *player) play() {
 	p.t.Helper()
 	for _, b := range p.rec.before {
 		for range b.events {
-			p.writeEvent(b.stream, "{}", fmt.Sprintf("%d events of %s from before (%s)", b.events, b.stream, b.why))
+			p.writeEvent(b.stream, b.data, b.String())
 		}
 	}
 	for i := range p.lines {
@@ -127,9 +127,13 @@ func (p *player) inEvents(l *line) bool {
 func (p *player) writeEvent(stream, data, why string) {
 	p.t.Helper()
 	admin := p.asker()
+	eventType := "t"
+	if strings.HasPrefix(stream, "$$") {
+		eventType = "$metadata"
+	}
 	var m pb.WriteEventsCompleted
 	admin.call(&messages.Append{Stream: stream, Expected: -2, RequireLeader: true, Events: []messages.NewEvent{
-		{ID: uuid.New(), Type: "t", ContentType: 1, Data: []byte(data)},
+		{ID: uuid.New(), Type: eventType, ContentType: 1, Data: []byte(data)},
 	}}, admin.admin()...).into(p.t, messages.WriteEventsCompleted, &m)
 	if m.GetResult() != messages.Success {
 		p.problem("%s: %s", why, m.GetMessage())
