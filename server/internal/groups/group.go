@@ -149,9 +149,10 @@ func (g *Group) Page(events []Event, next int64, end bool) {
 		g.known(events[i].Number())
 		g.addRead(&events[i])
 	}
-	if next <= g.next { // no progress is the end as well
+	switch {
+	case next == g.next: // no progress is the end as well
 		end = true
-	} else {
+	case next > g.next, !end: // it begins anew behind the largest number
 		g.next = next
 	}
 	if end && !g.live {
