@@ -4,13 +4,18 @@ go 1.25.0
 
 require (
 	github.com/goeventstore/eventstore v0.0.0
+	github.com/goeventstore/eventstore/bench/contend v0.0.0
 	github.com/google/uuid v1.6.0
 	github.com/stretchr/testify v1.12.1
 )
 
 require (
+	github.com/cenkalti/backoff/v4 v4.3.0 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
 )
 
-replace github.com/goeventstore/eventstore => ../
+replace (
+	github.com/goeventstore/eventstore => ../
+	github.com/goeventstore/eventstore/bench/contend => ./contend
+)
