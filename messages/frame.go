@@ -173,7 +173,7 @@ func NewReader(r io.Reader, size int) *Reader {
 	return &Reader{r: r, buf: make([]byte, size), base: size, first: true}
 }
 
-// Next returns the next frame, valid until the next call. At the end of the stream it returns io.EOF between frames and
+// Next returns the next frame, valid until the next call that was not Ready. At the end of the stream it returns io.EOF between frames and
 // an error with io.ErrUnexpectedEOF inside one. After an error it returns the same error again.
 func (r *Reader) Next() (Frame, error) {
 	for r.err == nil {
@@ -195,6 +195,12 @@ func (r *Reader) Next() (Frame, error) {
 		r.fill()
 	}
 	return Frame{}, r.err
+}
+
+// Ready reports whether the whole next frame came already. The Next that returns it leaves the frames before it valid.
+func (r *Reader) Ready() bool {
+	b := r.buf[r.start:r.end]
+	return len(b) >= prefixSize && uint64(len(b)-prefixSize) >= uint64(binary.LittleEndian.Uint32(b))
 }
 
 // Buffered reports how many bytes came that Next has not returned yet.
