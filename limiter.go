@@ -20,7 +20,7 @@ type limiter struct {
 
 // acquire takes a place, waiting for one until ctx ends.
 func (l *limiter) acquire(ctx context.Context) error {
-	if l.waiters.Load() == 0 && l.try() {
+	if l.acquireNow() {
 		return nil
 	}
 	l.mu.Lock()
@@ -51,6 +51,9 @@ func (l *limiter) acquire(ctx context.Context) error {
 	}
 	return ctx.Err()
 }
+
+// acquireNow takes a place if there is one and nobody waits for it.
+func (l *limiter) acquireNow() bool { return l.waiters.Load() == 0 && l.try() }
 
 func (l *limiter) try() bool {
 	if l.taken.Add(1) <= l.max {

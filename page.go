@@ -22,6 +22,10 @@ type pageMemory struct {
 
 	stream messages.StreamPage
 	log    messages.AllPage
+
+	read  messages.StreamRead
+	ahead *call  // for the next page, if it was asked for
+	spare []byte // for its body, while that of the last is lent
 }
 
 func newPageMemory(o *readOptions) *pageMemory { return &pageMemory{lent: o.borrowed} }
@@ -31,14 +35,18 @@ var names = sync.Pool{New: func() any { return new(messages.Names) }}
 
 // fetch asks for a page and has decode make of it what it is. What decode fails with is an error of the operation.
 func (c *Client) fetch(ctx context.Context, op, stream string, r messages.Request, o *readOptions, memory *pageMemory, decode func(body []byte) error) error {
-	if err := c.enter(ctx, o.within); err != nil {
-		return &OpError{Op: op, Stream: stream, Err: err}
+	k, err := memory.takeAhead(ctx)
+	if k == nil {
+		if err := c.enter(ctx, o.within); err != nil {
+			return &OpError{Op: op, Stream: stream, Err: err}
+		}
+		defer c.leave(o.within)
+		k = c.begin(r, o.credentials)
+		k.room, memory.body = memory.body[:0], nil // after a failure an answer may still be written there
+		err = c.do(ctx, k)
 	}
-	defer c.leave(o.within)
-	k := c.begin(r, o.credentials)
 	defer k.recycle()
-	k.room, memory.body = memory.body[:0], nil // after a failure an answer may still be written there
-	if err := c.do(ctx, k); err != nil {
+	if err != nil {
 		return k.fail(op, stream, err)
 	}
 	if memory.lent {
