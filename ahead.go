@@ -68,7 +68,7 @@ func (m *pageMemory) takeAhead(ctx context.Context) (k *call, err error) {
 // dropAhead forgets a page that is not needed any more.
 func (m *pageMemory) dropAhead() {
 	if m.ahead != nil {
-		m.ahead.withdraw()
+		_ = m.ahead.withdraw() // nobody is told
 		m.ahead.finish(context.Canceled)
 		m.ahead = nil
 	}

@@ -92,7 +92,7 @@ func buildPeer(dir string) (program string, err error) {
 	if _, err := os.Stat(filepath.Join(peer, "go.mod")); err != nil {
 		return "", fmt.Errorf("%w: run this with go run -C bench . (%w)", errNotBuilt, err)
 	}
-	out, err := exec.CommandContext(context.Background(), "go", "build", "-C", peer, "-o", program, ".").CombinedOutput()
+	out, err := exec.CommandContext(context.Background(), "go", "build", "-C", peer, "-o", program, ".").CombinedOutput() //nolint:gosec // names of ours
 	if err != nil {
 		return "", fmt.Errorf("%w: %w: %s", errNotBuilt, err, out)
 	}
@@ -161,7 +161,7 @@ func runOnce(server string, c *benchCase, t contend.Task, peerProgram string, lo
 
 // contender runs the process of a contender.
 func contender(ctx context.Context, t *contend.Task, peerProgram string) (r contend.Result, err error) {
-	task, err := json.Marshal(t)
+	task, err := json.Marshal(t) //nolint:gosec // the password is that of a server to measure
 	if err != nil {
 		return r, err
 	}
@@ -171,7 +171,7 @@ func contender(ctx context.Context, t *contend.Task, peerProgram string) (r cont
 	}
 	cmd := exec.CommandContext(ctx, exe, roleContender) //nolint:gosec // itself
 	if t.Contender == peer {
-		cmd = exec.CommandContext(ctx, peerProgram) //nolint:gosec // built before
+		cmd = exec.CommandContext(ctx, peerProgram)
 	}
 	var out, failure strings.Builder
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(string(task)), &out, &failure

@@ -29,7 +29,7 @@ type Task struct {
 	Profile   string        // if not "": a file for a CPU profile of what is measured
 }
 
-// The events of all loads are of this type; their data is JSON for nobody.
+// EventType is the type of the events of all loads.
 const EventType = "happened"
 
 // Result is what a contender has done, printed on its standard output as JSON. An operation is an append or an event.
