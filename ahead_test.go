@@ -132,3 +132,23 @@ func TestAPageAheadEndsWithItsContext(t *testing.T) {
 	require.Equal(t, []int64{0, 1, 2, 3}, got)
 	require.ErrorIs(t, failed, context.Canceled)
 }
+
+// The event at which a loop was left stays what it is, whatever is read afterwards.
+func TestTheEventALoopWasLeftAtIsNotOverwritten(t *testing.T) {
+	c := numberedStream(t, 10)
+	for range 10 {
+		var left eventstore.ResolvedEvent
+		for e, err := range c.ReadStream(t.Context(), "stream", eventstore.Start, eventstore.Borrowed()) {
+			require.NoError(t, err)
+			if left = e; e.Event.Number == 3 {
+				break
+			}
+		}
+		for e, err := range c.ReadStream(t.Context(), "stream", eventstore.At(5), eventstore.Borrowed()) {
+			require.NoError(t, err)
+			require.NotSame(t, left.Event, e.Event)
+		}
+		require.Equal(t, "3", string(left.Event.Data))
+		require.EqualValues(t, 3, left.Event.Number)
+	}
+}

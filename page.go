@@ -28,7 +28,27 @@ type pageMemory struct {
 	spare []byte // for its body, while that of the last is lent
 }
 
-func newPageMemory(o *readOptions) *pageMemory { return &pageMemory{lent: o.borrowed} }
+func newPageMemory(o *readOptions) *pageMemory {
+	if o.borrowed {
+		return lentPages.Get().(*pageMemory)
+	}
+	return new(pageMemory)
+}
+
+// lentPages is memory of sequences that lent their events and have ended.
+var lentPages = sync.Pool{New: func() any { return &pageMemory{lent: true} }}
+
+// keepPages is how much memory is kept for the next sequence.
+const keepPages = 4 << 20
+
+// release ends the use of m. If the sequence has come to its end, events that were lent are not valid any more, and other
+// sequences may have the memory; a loop that was left may go on to use the event it was at.
+func (m *pageMemory) release(ended bool) {
+	m.dropAhead()
+	if ended && m.lent && cap(m.body)+cap(m.spare) <= keepPages {
+		lentPages.Put(m)
+	}
+}
 
 // names are the strings that decoding can use again; a page borrows one.
 var names = sync.Pool{New: func() any { return new(messages.Names) }}

@@ -37,7 +37,8 @@ func (c *Client) ReadStream(ctx context.Context, stream string, from From, opts 
 			return
 		}
 		memory := newPageMemory(&o)
-		defer memory.dropAhead()
+		ended := false
+		defer func() { memory.release(ended) }()
 		for left, first := o.limit, true; !nothing; first = false {
 			page, err := c.readPage(ctx, stream, next, o.count(left), &o, memory)
 			if err != nil {
@@ -59,8 +60,9 @@ func (c *Client) ReadStream(ctx context.Context, stream string, from From, opts 
 			}
 			if err != nil {
 				fail(err)
+				return
 			}
-			if last || err != nil {
+			if ended = last; ended {
 				return
 			}
 		}
