@@ -16,11 +16,15 @@ type Slice struct {
 	Next        int64 // where the next page in this direction begins; -1 at the end of a backward read
 	Last        int64 // the number of the stream's last event
 	EndOfStream bool  // nothing is left in this direction, as of now. A page may be empty and not be the end
+	Asked       int   // how many events the server was asked for in the end: fewer than wanted after a page that was too large
 }
 
 // ReadStream returns the events of a stream from a place on, fetched page by page while the loop runs. A sequence that ends
 // without an error is complete: it reached the end of the stream as of then, or the Limit. An error is the last pair; a
 // stream that does not exist or is soft-deleted is ErrStreamNotFound, a hard-deleted one ErrStreamDeleted.
+//
+// A page that is larger than a frame, or whose attempts time out again and again, is asked for with half the events, and later
+// pages with more again. A single event that does not fit is ErrTooLarge.
 //
 // The events belong to the caller. Those of a page share its memory; see ResolvedEvent.Clone, and Borrowed.
 func (c *Client) ReadStream(ctx context.Context, stream string, from From, opts ...ReadOption) iter.Seq2[ResolvedEvent, error] {
@@ -40,7 +44,7 @@ func (c *Client) ReadStream(ctx context.Context, stream string, from From, opts 
 		ended := false
 		defer func() { memory.release(ended) }()
 		for left, first := o.limit, true; !nothing; first = false {
-			page, err := c.readPage(ctx, stream, next, o.count(left), &o, memory)
+			page, err := c.readPage(ctx, stream, next, memory.ask(o.count(left)), &o, memory)
 			if err != nil {
 				yield(ResolvedEvent{}, err)
 				return
@@ -94,7 +98,9 @@ func progress(from int64, page *Slice, backward bool) error {
 	return fmt.Errorf("%w: after the page from %d the server sends the reader to %d, and says that it is not the end", ErrProtocol, from, page.Next)
 }
 
-// ReadSlice reads one page of at most count events, 1 to MaxPageSize. Errors as ReadStream.
+// ReadSlice reads one page of at most count events, 1 to MaxPageSize. Errors as ReadStream. Asked is less than count if so many
+// made a page over the 64 MiB of a frame, which costs a connection, or did not come within WithTimeout twice: who reads on
+// asks for no more than that.
 func (c *Client) ReadSlice(ctx context.Context, stream string, from From, count int, opts ...ReadOption) (Slice, error) {
 	o, err := c.streamOptions(opts)
 	var next int64
@@ -146,8 +152,9 @@ func startOf(stream string, from From, backward bool) (number int64, nothing boo
 // readPage reads a page, whose events lie in memory.
 func (c *Client) readPage(ctx context.Context, stream string, from int64, count int32, o *readOptions, memory *pageMemory) (Slice, error) {
 	slice := Slice{Stream: stream}
-	err := c.fetch(ctx, "read", stream, memory.request(stream, from, count, o), o, memory, func(body []byte) (err error) {
+	err := c.fetch(ctx, "read", stream, memory.request(stream, from, count, o), &memory.read.Count, o, memory, func(body []byte) (err error) {
 		slice, err = memory.decodeStream(stream, body, int(memory.read.Count))
+		slice.Asked = int(memory.read.Count)
 		return err
 	})
 	return slice, err

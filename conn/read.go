@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"time"
 
 	"github.com/goeventstore/eventstore/messages"
 )
@@ -29,10 +30,17 @@ func (c *Conn) readLoop() {
 			f, err = r.Next()
 		}
 		c.dispatch(&came)
-		if err != nil {
+		if err == nil {
+			continue
+		}
+		w := c.refused(r)
+		if w == nil {
 			c.lost(readCause(err))
 			break
 		}
+		c.lost(fmt.Errorf("the answer to another request is larger than a frame: %s", err.Error()))
+		w.End(fmt.Errorf("%w: %s: %w", ErrAnswerTooLarge, c.cfg.Addr, err))
+		break
 	}
 	c.mu.Lock()
 	cause, waiters := c.cause, c.table.takeAll()
@@ -40,6 +48,23 @@ func (c *Conn) readLoop() {
 	for _, w := range waiters {
 		w.End(cause)
 	}
+}
+
+// refused finds whom an answer is for that the reader refused for its size: what it asks for again is to be less. The header
+// is waited for, but not for long.
+func (c *Conn) refused(r *messages.Reader) Waiter {
+	_ = c.nc.SetReadDeadline(time.Now().Add(c.cfg.HeartbeatTimeout)) // of a closed socket: then there is nothing to read
+	id, ok := r.Refused()
+	if !ok {
+		return nil
+	}
+	c.mu.Lock()
+	w, _ := c.waiter(&messages.Frame{ID: id})
+	c.mu.Unlock()
+	if k, ours := c.table.ticket(id); ours {
+		c.Forget(k) // an exchange
+	}
+	return w
 }
 
 func readCause(err error) error {
@@ -58,6 +83,7 @@ type hearing struct{ c *Conn }
 func (h hearing) Read(b []byte) (int, error) {
 	n, err := h.c.nc.Read(b)
 	if n > 0 {
+		h.c.received.Add(int64(n))
 		h.c.heard.Store(int64(h.c.now()))
 	}
 	return n, err
@@ -124,6 +150,9 @@ func (c *Conn) deliver(f *messages.Frame, w Waiter) {
 		c.mu.Unlock()
 		return
 	case messages.HeartbeatResponse:
+		if asked := c.asked.Swap(0); asked > 0 {
+			c.answered(c.now() - time.Duration(asked))
+		}
 		return
 	case messages.BadRequest:
 		if f.ID == (messages.ID{}) {
@@ -134,7 +163,18 @@ func (c *Conn) deliver(f *messages.Frame, w Waiter) {
 	if w == nil {
 		c.late.Add(1)
 		c.log.Debug("a frame that nobody waits for", slog.String("addr", c.cfg.Addr), slog.String("command", f.Command.String()))
+		if c.cfg.OnLate != nil {
+			c.cfg.OnLate(f.Command, len(f.Body))
+		}
 		return
 	}
 	w.Reply(f.Command, f.Body)
+}
+
+// answered notes how long a heartbeat took.
+func (c *Conn) answered(roundTrip time.Duration) {
+	c.roundTrip.Store(int64(roundTrip))
+	if c.cfg.OnHeartbeat != nil {
+		c.cfg.OnHeartbeat(roundTrip)
+	}
 }
