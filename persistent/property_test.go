@@ -51,7 +51,7 @@ func lossless(t *testing.T, r *rand.Rand) {
 		return r.IntN(n)
 	}
 	handler := func(g *persistent.Group, window int) func(context.Context, *persistent.Message) error {
-		return func(ctx context.Context, m *persistent.Message) error {
+		return func(_ context.Context, m *persistent.Message) error {
 			if in := g.Stats().InFlight; in > window {
 				t.Errorf("%d in flight, with a window of %d", in, window)
 			}
@@ -112,7 +112,7 @@ func lossless(t *testing.T, r *rand.Rand) {
 					t.Error(err)
 				}
 				end()
-				_ = g.Close() // its error says that acks may be lost
+				_ = g.Close() //nolint:contextcheck // its error says that acks may be lost
 				if s := g.Stats(); s.InFlight+s.Queued+s.Buffered != 0 || s.Joined {
 					t.Errorf("behind Close: %+v", s)
 				}

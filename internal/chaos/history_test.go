@@ -26,6 +26,7 @@ type client interface {
 	Append(ctx context.Context, stream string, expected eventstore.ExpectedVersion, events []eventstore.EventData, opts ...eventstore.CallOption) (eventstore.WriteResult, error)
 	AppendAsync(ctx context.Context, stream string, expected eventstore.ExpectedVersion, events []eventstore.EventData, opts ...eventstore.CallOption) *eventstore.PendingWrite
 	ReadAll(ctx context.Context, from eventstore.From, opts ...eventstore.ReadOption) iter.Seq2[eventstore.ResolvedEvent, error]
+	TruncateBefore(ctx context.Context, stream string, number int64, opts ...eventstore.CallOption) error
 	Delete(ctx context.Context, stream string, expected eventstore.ExpectedVersion, opts ...eventstore.CallOption) (eventstore.WriteResult, error)
 	ReadStream(ctx context.Context, stream string, from eventstore.From, opts ...eventstore.ReadOption) iter.Seq2[eventstore.ResolvedEvent, error]
 	ReadSlice(ctx context.Context, stream string, from eventstore.From, count int, opts ...eventstore.ReadOption) (eventstore.Slice, error)

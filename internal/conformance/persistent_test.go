@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -411,6 +414,40 @@ func TestPersistentCompeting(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestPersistentReplay: a parked message that is replayed is acknowledged by its parked link.
+func TestPersistentReplay(t *testing.T) {
+	target := os.Getenv("EVENTSTORE_TEST_HTTP")
+	if target == "" || os.Getenv("EVENTSTORE_TEST_TCP") == "" {
+		t.Skip("NOT TESTED: parked messages are replayed by HTTP; EVENTSTORE_TEST_HTTP names a server with its login beside EVENTSTORE_TEST_TCP")
+	}
+	_, client, stream := withEvents(t, 2)
+	s := quick()
+	group := newGroup(t, client, stream, s)
+	g := joinGroup(t, client, persistent.Config{Stream: stream, Group: group, MessageTimeout: s.MessageTimeout})
+	all := takes(t, g, 0, 1)
+	require.NoError(t, g.Ack(t.Context(), all[0]))
+	require.NoError(t, g.Nack(t.Context(), persistent.Park, "later", all[1]))
+	entry := parked(t, client, stream, group, 1)[0]
+	u, err := url.Parse(target)
+	require.NoError(t, err)
+	r, err := http.NewRequestWithContext(within(t), http.MethodPost, u.JoinPath("subscriptions", stream, group, "replayParked").String(), http.NoBody)
+	require.NoError(t, err)
+	answer, err := http.DefaultClient.Do(r)
+	require.NoError(t, err)
+	require.NoError(t, answer.Body.Close())
+	http.DefaultClient.CloseIdleConnections()
+	require.Equal(t, http.StatusOK, answer.StatusCode)
+	m, err := g.Recv(within(t))
+	require.NoError(t, err)
+	require.Equal(t, all[1].Event.ID, m.Event.ID)
+	require.Equal(t, entry.Link.ID, m.Link.ID)
+	require.NoError(t, g.Ack(t.Context(), m))
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second) // longer than the time-out
+	defer cancel()
+	_, err = g.Recv(ctx)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
 
 // TestPersistentHardDelete: the tombstone is a message like others.
