@@ -16,6 +16,11 @@ func dialTCP(b *testing.B) net.Conn {
 	s, err := Start(Config{})
 	require.NoError(b, err)
 	b.Cleanup(func() { require.NoError(b, s.Close()) })
+	return dialTo(b, s)
+}
+
+func dialTo(b *testing.B, s *Server) net.Conn {
+	b.Helper()
 	conn, err := new(net.Dialer).DialContext(b.Context(), "tcp", s.listener.Addr().String())
 	require.NoError(b, err)
 	b.Cleanup(func() { _ = conn.Close() })
