@@ -109,7 +109,7 @@ func (c *session) manage(f *messages.Frame, command messages.Command, do func(do
 		b = protowire.AppendTag(b, 2, protowire.BytesType)
 		b, err := messages.EndFrame(protowire.AppendString(b, reason), 0)
 		if err == nil {
-			err = c.out.answer(b, size)
+			err = c.out.answer(b, 1, size)
 		}
 		if err != nil {
 			c.end(err)

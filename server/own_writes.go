@@ -34,6 +34,7 @@ func (s *Server) writeSoon(stream string, expected int64, e messages.NewEvent, d
 	r.write.Stream, r.write.Expected = stream, expected
 	r.write.Events = append(r.write.Events, e)
 	s.writer.enqueue(r)
+	signal(s.writer.wake)
 }
 
 // deleteSoon is deleteOwn, likewise.
@@ -42,6 +43,7 @@ func (s *Server) deleteSoon(stream string, expected int64, done func(*messages.A
 	r.command, r.done = messages.DeleteStream, done
 	r.write.Stream, r.write.Expected = stream, expected
 	s.writer.enqueue(r)
+	signal(s.writer.wake)
 }
 
 func (w *writer) wait(r *request) (messages.OperationResult, error) {

@@ -24,10 +24,13 @@ const (
 type mode string
 
 const (
-	modeReplay  mode = "replay"  // its requests are sent to the embedded server, whose answers are compared
-	modeTimed   mode = "timed"   // as replay, in virtual time: when it was sent, and the answers must come when they did
-	modeParse   mode = "parse"   // every answer in it is decoded, and no more
-	modeCluster mode = "cluster" // as parse, until there is a cluster to play it to
+	modeReplay mode = "replay" // its requests are sent to the embedded server, whose answers are compared
+	// modeProjections is as replay, with a server whose system projections run: each request is sent when what was written
+	// before it is indexed, as the probe waited for it.
+	modeProjections mode = "projections"
+	modeTimed       mode = "timed"   // as replay, in virtual time: when it was sent, and the answers must come when they did
+	modeParse       mode = "parse"   // every answer in it is decoded, and no more
+	modeCluster     mode = "cluster" // as parse, until there is a cluster to play it to
 )
 
 // manifest is what testdata/captures/manifest.tsv says, whose comment describes its form.
@@ -43,9 +46,9 @@ type recording struct {
 	words  []inWords
 	races  []race
 	owns   []own
+	before []earlier
 	bytes  []inBytes
 	events []inEvent
-	before []before
 	loose  time.Duration // how much earlier or later than recorded the server may be, beside the usual
 	diffs  []expected
 }
@@ -81,8 +84,7 @@ func (w inWords) String() string {
 	return fmt.Sprintf("frames %d-%d, told in words (%s)", w.from, w.to, w.why)
 }
 
-// race is a range of requests that were sent together and that the server does not serve in their order: which is served
-// first is chance.
+// race is a range of answers to requests that were under way together: chance made what is in them, and their order.
 type race struct {
 	lineRange
 	why string
@@ -115,18 +117,6 @@ type inEvent struct {
 	stream string
 	data   string // JSON, or deleted: the stream is deleted, softly
 	why    string
-}
-
-// before is a stream that the recorded server had from before: so many events.
-type before struct {
-	stream string
-	events int
-	data   string
-	why    string
-}
-
-func (b before) String() string {
-	return fmt.Sprintf("%d events of %s from before (%s)", b.events, b.stream, b.why)
 }
 
 const deleted = "deleted"
@@ -171,9 +161,11 @@ func (m *manifest) entry(columns []string) error {
 		path = columns[1]
 	}
 	i := slices.IndexFunc(m.files, func(r *recording) bool { return r.path == path })
-	switch want := map[string]int{"file": 3, "out": 5, "words": 4, "apart": 4, "loose": 4, "race": 4, "own": 4, "bytes": 6, "event": 6, "before": 6, "diff": 7}[kind]; {
+	switch want := map[string]int{
+		"file": 3, "out": 5, "words": 4, "apart": 4, "loose": 4, "race": 4, "own": 4, "before": 7, "bytes": 6, "event": 6, "diff": 7,
+	}[kind]; {
 	case want == 0:
-		return fmt.Errorf("%q is neither file nor out nor words nor apart nor loose nor race nor own nor bytes nor event nor before nor diff", kind)
+		return fmt.Errorf("%q is neither file nor out nor words nor apart nor loose nor race nor own nor before nor bytes nor event nor diff", kind)
 	case len(columns) != want:
 		return fmt.Errorf("%s has %d columns, not %d", kind, want, len(columns))
 	case slices.Contains(columns, ""):
@@ -183,13 +175,13 @@ func (m *manifest) entry(columns []string) error {
 	case kind == "file":
 		r := &recording{path: path, mode: mode(columns[2])}
 		m.files = append(m.files, r)
-		if !slices.Contains([]mode{modeReplay, modeTimed, modeParse, modeCluster}, r.mode) {
+		if !slices.Contains([]mode{modeReplay, modeProjections, modeTimed, modeParse, modeCluster}, r.mode) {
 			return fmt.Errorf("%q is no mode", r.mode)
 		}
 		return nil
 	case i < 0:
 		return fmt.Errorf("%s has no line of its own yet", path)
-	case m.files[i].mode != modeReplay && m.files[i].mode != modeTimed:
+	case !slices.Contains([]mode{modeReplay, modeProjections, modeTimed}, m.files[i].mode):
 		return fmt.Errorf("%s is not replayed", path)
 	}
 	r := m.files[i]
@@ -206,12 +198,12 @@ func (m *manifest) entry(columns []string) error {
 		return r.leaveToChance(columns[2:])
 	case "own":
 		return r.leaveToServer(columns[2:])
+	case "before":
+		return r.storeBefore(columns[2:])
 	case "bytes":
 		return r.tellInBytes(columns[2:])
 	case "event":
 		return r.tellInEvents(columns[2:])
-	case "before":
-		return r.tellBefore(columns[2:])
 	default:
 		return r.expect(columns[2:])
 	}
@@ -292,12 +284,6 @@ func (r *recording) tellInBytes(columns []string) error {
 func (r *recording) tellInEvents(columns []string) error {
 	n, err := strconv.Atoi(columns[0])
 	r.events = append(r.events, inEvent{n, columns[1], columns[2], columns[3]})
-	return err
-}
-
-func (r *recording) tellBefore(columns []string) error {
-	n, err := strconv.Atoi(columns[1])
-	r.before = append(r.before, before{columns[0], n, columns[2], columns[3]})
 	return err
 }
 
