@@ -259,7 +259,7 @@ func (c *Conn) Send(k Ticket, r messages.Request, credentials []byte) error {
 	if c.cause != nil {
 		return c.cause
 	}
-	_, err := c.out.append(c.table.id(k), credentials, r)
+	_, err := c.out.append(c.table.id(k), credentials, r, c.written.Load())
 	return err
 }
 
@@ -286,7 +286,7 @@ func (c *Conn) start(k Ticket, r messages.Request, credentials []byte, w Waiter,
 	if c.cause != nil {
 		return c.cause
 	}
-	size, err := c.out.append(c.table.id(k), credentials, r)
+	size, err := c.out.append(c.table.id(k), credentials, r, c.written.Load())
 	if err != nil {
 		return err
 	}

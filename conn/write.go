@@ -26,6 +26,7 @@ type outbox struct {
 	first  []byte        // heartbeats and reads, which overtake
 	asks   bool          // first has a HeartbeatRequest
 	total  int64         // bytes of all frames that did not overtake
+	silent int64         // where in total the last one ends that has no answer: no ping overtakes it
 	wake   chan struct{} // room for one: callers put one in when there is work, the write loop takes it
 }
 
@@ -41,9 +42,14 @@ func overtakes(c messages.Command) bool {
 	return false
 }
 
-// append returns the size of the frame.
-func (o *outbox) append(id messages.ID, credentials []byte, r messages.Request) (size int64, err error) {
-	if overtakes(r.Command()) {
+// silent reports a request that nothing answers: a ping behind it is how to know that it came.
+func silent(c messages.Command) bool {
+	return c == messages.PersistentSubscriptionAckEvents || c == messages.PersistentSubscriptionNakEvents
+}
+
+// append returns the size of the frame. So many bytes of the total are written.
+func (o *outbox) append(id messages.ID, credentials []byte, r messages.Request, written int64) (size int64, err error) {
+	if c := r.Command(); overtakes(c) && (c != messages.Ping || o.silent <= written) {
 		before := len(o.first)
 		o.first, err = messages.AppendFrame(o.first, id, credentials, r)
 		o.signal()
@@ -64,6 +70,9 @@ func (o *outbox) append(id messages.ID, credentials []byte, r messages.Request) 
 	}
 	size = int64(len(b) - before)
 	o.total += size
+	if silent(r.Command()) {
+		o.silent = o.total
+	}
 	o.signal()
 	return size, nil
 }

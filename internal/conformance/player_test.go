@@ -34,7 +34,6 @@ type player struct {
 	ended   map[string]bool          // connections that are closed
 	deaf    map[string]chan struct{} // connections whose client does not read, until theirs is closed
 	ready   func()                   // waits until the next request may be sent, nil if it always may
-	worked  *line                    // an ack or a nak, which no answer tells of, whose client may have waited for what comes of it
 }
 
 func newPlayer(tb testing.TB, srv dialer, rec *recording, lines []line) *player {
@@ -56,7 +55,6 @@ func (p *player) play() {
 		if fromClient := l.kind == request || l.kind == rawBytes; fromClient && len(p.pending) > 0 {
 			p.settle()
 		}
-		p.workOut(l)
 		switch _, played := p.last[l.exchange()]; {
 		case p.skip(l, played):
 		case l.kind == connected:
@@ -64,6 +62,9 @@ func (p *player) play() {
 			p.peer(l.conn)
 		case l.kind == request:
 			p.reachOthers(l.conn)
+			if i > 0 && l.ms-p.lines[i-1].ms > pause {
+				p.rest(l.conn)
+			}
 			p.request(l)
 		case l.kind == reply && l.command == messages.HeartbeatRequest:
 			p.beats[l.exchange()] = true
@@ -100,6 +101,19 @@ func (p *player) play() {
 		p.finish(conn)
 	}
 	p.coverage()
+}
+
+// pause is for how many ms the recorded client was idle, so that a server had done by then what it does by itself.
+const pause = 200
+
+// rest waits for what the server writes by itself: it does so before it refuses a write that comes later.
+func (p *player) rest(conn string) {
+	p.t.Helper()
+	p.settle()
+	if p.sent[conn] {
+		p.reach(conn)
+	}
+	p.asker().call(&messages.Append{Stream: "nobody-writes-this", Expected: 1 << 40, RequireLeader: true})
 }
 
 // inEvents has the administrator write what the manifest has in the place of a line, and reports whether there is
@@ -197,28 +211,6 @@ func (p *player) request(l *line) {
 	p.lastOf[l.conn] = l.n
 	p.unsent[l.conn] = append(p.unsent[l.conn], l.encode(body)...)
 	p.sent[l.conn] = true
-	if l.command == messages.PersistentSubscriptionAckEvents || l.command == messages.PersistentSubscriptionNakEvents {
-		p.worked = l
-	}
-}
-
-// workOut waits until what an ack or a nak has written is stored, if the client waited before the line. The writer is asked
-// for something else behind it, which he refuses.
-func (p *player) workOut(l *line) {
-	p.t.Helper()
-	const waited = 50 // ms
-	if p.worked == nil || l.ms < p.worked.ms+waited {
-		return
-	}
-	conn := p.worked.conn
-	p.worked = nil
-	if p.ended[conn] {
-		return
-	}
-	p.settle()
-	p.reach(conn)
-	admin := p.asker()
-	admin.call(deleteOf("nothing", 7, false), admin.admin()...)
 }
 
 // flush sends what was gathered for a connection.
