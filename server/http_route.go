@@ -26,11 +26,7 @@ type httpAPI struct {
 	node    nodeIdentity
 	started time.Time
 
-	// What other parts of the server do for it; nil where the server does not have them.
-	groups      httpGroups
-	projections httpProjections
-	scavenge    func(by *user)
-	shutdown    func()
+	shutdown func()
 }
 
 // route is one method of one resource. Of several that match a path the last one counts, so that what is in braces in one
