@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -36,10 +35,6 @@ func newGroup(t *testing.T, client *eventstore.Client, stream string, s persiste
 	t.Helper()
 	group := "g-" + uuid.NewString()
 	err := persistent.Create(within(t), client, stream, group, s)
-	var refused *eventstore.ServerError
-	if errors.As(err, &refused) && strings.Contains(refused.Message, "not supported by this server yet") {
-		t.Skip("NOT TESTED: this server has no persistent subscriptions yet")
-	}
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), hang)
