@@ -35,10 +35,10 @@ func (c *Client) Append(ctx context.Context, stream string, expected ExpectedVer
 		return WriteResult{}, err
 	}
 	defer k.recycle()
-	if err := c.enter(ctx, false); err != nil {
+	if err := c.enterAppend(ctx, k); err != nil {
 		return WriteResult{}, &OpError{Op: "append", Stream: stream, Err: err}
 	}
-	defer c.leave(false)
+	defer c.leaveAppend(k)
 	return k.appended(ctx, c.do(ctx, k), opts)
 }
 

@@ -1,6 +1,9 @@
 package eventstore
 
-import "context"
+import (
+	"context"
+	"errors"
+)
 
 // PendingWrite is an append under way. It is for one goroutine at a time.
 type PendingWrite struct {
@@ -21,12 +24,15 @@ func (c *Client) AppendAsync(ctx context.Context, stream string, expected Expect
 	if err != nil {
 		return &PendingWrite{err: err}
 	}
-	if err := c.enter(ctx, false); err != nil {
+	if err := c.enterAppend(ctx, k); err != nil {
 		k.recycle()
 		return &PendingWrite{err: &OpError{Op: "append", Stream: stream, Err: err}}
 	}
 	k.async, k.ctx = true, ctx
 	k.pending.Store(true)
+	if c.hooks.calls() {
+		k.begun()
+	}
 	k.sequence = c.sequence.Add(1)
 	c.submit(k)
 	return &PendingWrite{k: k, opts: opts}
@@ -46,6 +52,12 @@ func (p *PendingWrite) Wait(ctx context.Context) (WriteResult, error) {
 		<-k.done
 	case <-ctx.Done():
 		return WriteResult{}, &OpError{Op: "wait for append", Stream: k.append.Stream, Unknown: true, Err: contextError(ctx, nil)}
+	}
+	if k.c.hooks.calls() {
+		k.ended(k.err)
+	}
+	if errors.Is(k.err, ErrNotAuthenticated) {
+		k.c.renewed(ctx, k.auth) // for those that follow
 	}
 	p.result, p.err = k.appended(k.ctx, k.err, p.opts)
 	p.k, p.opts = nil, nil

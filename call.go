@@ -54,6 +54,10 @@ type call struct {
 
 	waits backoff.BackOff // before the next attempts; made when needed
 
+	size     int64     // the room that an append takes
+	started  time.Time // for hooks
+	received int       // bytes of the answer
+
 	// A call that nobody has to wait for (AppendAsync) gives its place in flight back when it is settled, by whoever comes
 	// first, and looks after its context itself.
 	async   bool
@@ -102,6 +106,7 @@ func (k *call) recycle() {
 	k.async, k.ctx, k.room = false, nil, nil
 	k.reply = messages.Reply{}
 	k.attempts, k.open, k.unknown, k.untimed = 0, false, false, false
+	k.size, k.received = 0, 0
 	k.c.calls.Put(k)
 }
 
@@ -115,20 +120,80 @@ func (c *Client) enter(ctx context.Context, within bool) error {
 		return nil
 	case c.draining.Load():
 		return ErrClosed
-	case c.limit.acquire(ctx) != nil:
-		return contextError(ctx, nil)
 	}
-	return nil
+	return refusedPlace(ctx, c.limit.acquire(ctx, 1))
 }
 
 func (c *Client) leave(within bool) {
 	if !within {
-		c.limit.release()
+		c.limit.release(1)
 	}
 }
 
-// do sends k and waits until it is settled or ctx ends.
-func (c *Client) do(ctx context.Context, k *call) error {
+// enterAppend is enter for an append, which needs room for its bytes before: who waits for that is in no reader's way.
+func (c *Client) enterAppend(ctx context.Context, k *call) error {
+	switch {
+	case c.readOnly:
+		return ErrReadOnly
+	case ctx.Err() != nil:
+		return contextError(ctx, nil)
+	case c.draining.Load():
+		return ErrClosed
+	}
+	n := int64(k.payload())
+	if err := c.room.acquire(ctx, n); err != nil {
+		return refusedPlace(ctx, err)
+	}
+	if err := c.enter(ctx, false); err != nil {
+		c.room.release(n)
+		return err
+	}
+	k.size = n
+	return nil
+}
+
+func (c *Client) leaveAppend(k *call) {
+	c.limit.release(1)
+	c.room.release(k.size)
+}
+
+// payload is the size of an append: data, metadata and types.
+func (k *call) payload() int {
+	n := 0
+	for i := range k.append.Events {
+		e := &k.append.Events[i]
+		n += len(e.Type) + len(e.Data) + len(e.Metadata)
+	}
+	return n
+}
+
+// refusedPlace is the error of a place that was not given.
+func refusedPlace(ctx context.Context, err error) error {
+	if err == nil || errors.Is(err, ErrQueueFull) {
+		return err
+	}
+	return contextError(ctx, nil)
+}
+
+// do sends k and waits until it is settled or ctx ends. One whose credentials are refused is sent again once if the client has
+// others by now.
+func (c *Client) do(ctx context.Context, k *call) (err error) {
+	if c.readOnly && changes(k.request.Command()) {
+		return ErrReadOnly
+	}
+	if c.hooks.calls() {
+		k.begun()
+		defer func() { k.ended(err) }()
+	}
+	err = c.settle(ctx, k)
+	if errors.Is(err, ErrNotAuthenticated) && c.renewed(ctx, k.auth) {
+		k.auth, k.err = c.login(), nil
+		err = c.settle(ctx, k)
+	}
+	return err
+}
+
+func (c *Client) settle(ctx context.Context, k *call) error {
 	k.sequence = c.sequence.Add(1)
 	c.submit(k)
 	select {
@@ -159,19 +224,40 @@ func (c *Client) submit(k *call) {
 	if cn := c.live.Load(); cn != nil && k.sendOn(cn) {
 		return
 	}
+	var refused error
 	c.mu.Lock()
-	closed := c.closed
 	// Under the lock, a connection is either published, and then the queue was empty before, or not yet.
-	if cn := c.live.Load(); !closed && (cn == nil || !k.sendOn(cn)) {
-		c.queue.insert(k)
-		if k.async && k.unwatch == nil { // it may stay there for long, with nobody who waits
-			k.unwatch = context.AfterFunc(k.ctx, k.expire)
-		}
+	switch cn := c.live.Load(); {
+	case c.closed:
+		refused = ErrClosed
+	case cn != nil && k.sendOn(cn):
+	case c.failFast:
+		refused = k.disconnected(c.state.Err)
+	case !c.queue.insert(k, k.wasSent()):
+		refused = ErrQueueFull
+	case k.async && k.unwatch == nil: // it may stay there for long, with nobody who waits
+		k.unwatch = context.AfterFunc(k.ctx, k.expire)
 	}
 	c.mu.Unlock()
-	if closed {
-		k.finish(ErrClosed)
+	if refused != nil {
+		k.finish(refused)
 	}
+}
+
+func (k *call) wasSent() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.attempts > 0
+}
+
+// disconnected is the error of a call that does not wait for a connection: the cause is that of its last attempt, if it had one.
+func (k *call) disconnected(cause error) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.last != nil {
+		cause = k.last
+	}
+	return disconnected{cause}
 }
 
 // sendOn makes an attempt on cn. It returns false when cn has ended, and k is still to be sent; true when it was sent, is
@@ -214,7 +300,7 @@ func (k *call) finish(err error) {
 		if k.unwatch != nil {
 			k.unwatch()
 		}
-		k.c.limit.release()
+		k.c.leaveAppend(k)
 	}
 	k.err = err
 	k.done <- struct{}{}
@@ -261,9 +347,11 @@ func (k *call) withdraw() (last error) {
 func (k *call) Reply(command messages.Command, body []byte) {
 	k.mu.Lock()
 	k.open = false
+	k.received = len(body)
 	k.mu.Unlock()
 	if err := refusal(command, body); err != nil {
 		if command == messages.NotHandled {
+			k.c.heed(err)
 			k.again(err, false, true)
 			return
 		}
@@ -325,14 +413,22 @@ func (k *call) again(cause error, unknown, pause bool) {
 	case limit > 0 && attempts >= limit:
 		k.finish(fmt.Errorf("%w: %w", ErrRetriesExhausted, cause))
 	case pause:
-		k.delay(cause)
+		k.delay(attempts, cause)
 	default:
+		k.c.retried(k, attempts, 0, cause)
 		k.c.submit(k)
 	}
 }
 
+// retried tells the hooks.
+func (c *Client) retried(k *call, attempts int, after time.Duration, cause error) {
+	if len(c.hooks.onRetry) > 0 {
+		c.hooks.later(RetryInfo{Command: k.request.Command(), Attempt: attempts, After: after, Err: cause})
+	}
+}
+
 // delay submits k again after the next interval of its backoff.
-func (k *call) delay(cause error) {
+func (k *call) delay(attempts int, cause error) {
 	c := k.c
 	if k.waits == nil {
 		k.waits = c.backoff()
@@ -342,6 +438,7 @@ func (k *call) delay(cause error) {
 		k.finish(fmt.Errorf("%w: %w", ErrRetriesExhausted, cause))
 		return
 	}
+	c.retried(k, attempts, d, cause)
 	c.logger.Warn("call is sent again",
 		slog.String("command", k.request.Command().String()), slog.Duration("after", d), slog.Any("err", cause))
 	c.mu.Lock()
@@ -406,11 +503,18 @@ func (c *Client) Call(ctx context.Context, r messages.Request, opts ...CallOptio
 }
 
 // callQueue holds calls in the order of their sequence. The links are in the calls, so that removing one is cheap.
-type callQueue struct{ head, tail *call }
+type callQueue struct {
+	head, tail *call
+	waiting    *waiting
+}
 
 func (q *callQueue) first() *call { return q.head }
 
-func (q *callQueue) insert(k *call) {
+// insert reports whether there is room; a call that must come in always finds it.
+func (q *callQueue) insert(k *call, must bool) bool {
+	if !q.waiting.enter(must) {
+		return false
+	}
 	after := q.tail
 	for after != nil && after.sequence > k.sequence {
 		after = after.prev
@@ -428,6 +532,7 @@ func (q *callQueue) insert(k *call) {
 	} else {
 		k.next.prev = k
 	}
+	return true
 }
 
 // remove takes k out if it is there.
@@ -435,6 +540,7 @@ func (q *callQueue) remove(k *call) {
 	if k.prev == nil && q.head != k {
 		return
 	}
+	q.waiting.leave()
 	if k.prev == nil {
 		q.head = k.next
 	} else {
@@ -514,9 +620,9 @@ func notHandled(body []byte) error {
 	case pb.NotHandled_TooBusy:
 		return ErrBusy
 	case pb.NotHandled_NotLeader:
-		return ErrNotLeader
+		return leaderHint(ErrNotLeader, m.GetAdditionalInfo())
 	case pb.NotHandled_IsReadOnly:
-		return ErrServerReadOnly
+		return leaderHint(ErrServerReadOnly, m.GetAdditionalInfo())
 	}
 	return fmt.Errorf("%w: NotHandled with reason %d", ErrProtocol, m.GetReason())
 }

@@ -2,7 +2,6 @@ package eventstore
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/goeventstore/eventstore/cluster"
 	"github.com/goeventstore/eventstore/conn"
 	"github.com/goeventstore/eventstore/messages"
 )
@@ -19,19 +19,25 @@ import (
 // concurrent use; one client serves a whole program.
 type Client struct {
 	options
-	target      Target
-	credentials []byte // of every request without its own; nil: anonymous
+	target  Target
+	anyNode bool                        // of calls without RequireLeader
+	current atomic.Pointer[credentials] // of requests without their own; nil: anonymous
 
 	live     atomic.Pointer[conn.Conn] // where calls are sent; nil while there is none
+	hints    chan string               // room for one: where a node says that the leader is, "" when it does not; calls send, the supervisor takes
 	sequence atomic.Uint64             // numbers the calls, so that they are sent again in their order
-	limit    limiter
+	limit    limiter                   // the operations in flight
+	room     limiter                   // the bytes of appends among them
+	waiting  waiting                   // who waits for either, or for a connection
 	// unfiltered is the connection to a server that does not filter $all itself.
 	unfiltered atomic.Pointer[conn.Conn]
 	calls      sync.Pool // of *call; one a client, as a channel must not cross the bubbles of testing/synctest
 
-	stop     context.CancelFunc // ends the supervisor and what it dials
-	loops    sync.WaitGroup     // the supervisor and the timers of delayed calls
-	draining atomic.Bool        // Shutdown was called
+	stop       context.CancelFunc // ends the supervisor and what it dials
+	loops      sync.WaitGroup     // the supervisor, the timers of delayed calls, and who tells the hooks
+	doubted    bool               // the last connection's server refused the credentials; the supervisor's own
+	reconnects atomic.Int64
+	draining   atomic.Bool // Shutdown was called
 
 	mu      sync.Mutex // guards what follows; taken before a call's and a connection's, never held while waiting
 	closed  bool
@@ -39,6 +45,7 @@ type Client struct {
 	changed chan struct{} // closed and replaced when state changes
 	queue   callQueue     // calls that wait for a connection, in their order
 	delayed map[*call]*time.Timer
+	past    traffic // of connections that have ended
 }
 
 // Phase is what a client is doing about its connection.
@@ -81,9 +88,9 @@ const connectTime = 10 * time.Second
 // Connect returns a client that is connected and identified. It tries until ctx ends, or for 10 s when ctx has no deadline,
 // and then returns the last error of each address; a port that does not speak the protocol (HTTP, TLS where plain was
 // asked for and the other way round, a certificate that is not accepted) ends it at once. The credentials are not
-// checked here: with wrong ones the first call fails with ErrNotAuthenticated.
+// checked here, but by WithAuthenticate: with wrong ones the first call fails with ErrNotAuthenticated.
 //
-// The target is tcp://[user:password@]host[:port], or tls:// for TLS.
+// ParseTarget tells what a target may be. An option beats what the target says.
 func Connect(ctx context.Context, target string, opts ...Option) (*Client, error) {
 	c, err := newClient(target, opts)
 	if err != nil {
@@ -95,6 +102,9 @@ func Connect(ctx context.Context, target string, opts ...Option) (*Client, error
 	}
 	supervised, stop := context.WithCancel(context.WithoutCancel(ctx)) // the client outlives the call
 	c.stop = stop
+	if c.hooks.queued != nil {
+		c.loops.Go(func() { c.hooks.tell(supervised) })
+	}
 	c.publish(first)
 	c.loops.Go(func() { c.supervise(supervised, first) })
 	return c, nil
@@ -108,10 +118,11 @@ func newClient(target string, opts []Option) (*Client, error) {
 	c := &Client{
 		options: defaultOptions(),
 		target:  t,
+		hints:   make(chan string, 1),
 		changed: make(chan struct{}),
 		delayed: make(map[*call]*time.Timer),
 	}
-	c.user, c.password = t.user, t.password
+	t.apply(&c.options)
 	for _, o := range opts {
 		if o == nil {
 			return nil, argument("a nil Option")
@@ -121,16 +132,42 @@ func newClient(target string, opts []Option) (*Client, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	if t.TLS && c.tls == nil {
-		c.tls = &tls.Config{MinVersion: tls.VersionTLS12}
+	if len(c.hooks.onHeartbeat)+len(c.hooks.onRetry)+len(c.hooks.onLateFrame) > 0 {
+		c.hooks.queued = make(chan any, hookQueue)
 	}
-	c.credentials, err = c.options.credentials()
-	if err != nil {
+	if err := c.prepareTLS(); err != nil {
 		return nil, err
 	}
+	if c.resolver == nil {
+		if c.resolver, err = c.newResolver(); err != nil {
+			return nil, err
+		}
+	}
+	if c.supply == nil {
+		block, err := login(c.user, c.password)
+		if err != nil {
+			return nil, err
+		}
+		c.current.Store(&credentials{block: block})
+	}
+	c.anyNode = c.preference != cluster.Leader
+	if c.requireLeader != nil {
+		c.anyNode = !*c.requireLeader
+	}
 	c.limit.max = int64(c.maxInFlight)
+	c.room.max = int64(c.maxInFlightBytes)
+	c.waiting.max = int64(c.queued)
+	c.limit.queue, c.room.queue, c.queue.waiting = &c.waiting, &c.waiting, &c.waiting
 	c.calls.New = func() any { return &call{c: c, done: make(chan struct{}, 1)} }
 	return c, nil
+}
+
+// prepareTLS makes the configuration that the target asks for, unless WithTLS gave one.
+func (c *Client) prepareTLS() (err error) {
+	if c.tls == nil && c.secure.on {
+		c.tls, err = c.secure.config()
+	}
+	return err
 }
 
 // connect dials until it succeeds, it is of no use, or ctx ends.
@@ -141,14 +178,23 @@ func (c *Client) connect(ctx context.Context) (*conn.Conn, error) {
 		defer cancel()
 	}
 	waits := c.backoff()
+	var failures failures
 	for attempt := 1; ; attempt++ {
-		cn, err := c.dialOnce(ctx)
+		cn, addr, err := c.dialNext(ctx)
+		if err == nil && c.authenticate {
+			if err = c.greet(ctx, cn); err != nil {
+				cn.Close()
+			}
+		}
 		if err == nil {
 			return cn, nil
 		}
-		if !errors.Is(err, conn.ErrRefused) && sleep(ctx, waits) == nil {
+		final := errors.Is(err, conn.ErrRefused) || errors.Is(err, ErrNotAuthenticated) || errors.Is(err, ErrArgument)
+		failures.note(addr, err)
+		if !final && sleep(ctx, waits) == nil {
 			continue
 		}
+		err = failures.join()
 		if ctx.Err() != nil && !errors.Is(err, ctx.Err()) {
 			err = fmt.Errorf("%w: %w", ctx.Err(), err)
 		}
@@ -156,17 +202,33 @@ func (c *Client) connect(ctx context.Context) (*conn.Conn, error) {
 	}
 }
 
-func (c *Client) dialOnce(ctx context.Context) (*conn.Conn, error) {
-	return conn.Dial(ctx, conn.Config{
-		Addr:              c.target.Addr,
-		Dial:              c.dial,
-		TLS:               c.tls,
-		Name:              c.name,
-		Timeout:           c.timeout,
-		HeartbeatInterval: c.heartbeatInterval,
-		HeartbeatTimeout:  c.heartbeatTimeout,
-		Logger:            c.logger,
-	})
+// failures keeps the last error of each address, in the order of their first.
+type failures []failure
+
+type failure struct {
+	addr string
+	err  error
+}
+
+func (f *failures) note(addr string, err error) {
+	for i := range *f {
+		if (*f)[i].addr == addr {
+			(*f)[i].err = err
+			return
+		}
+	}
+	*f = append(*f, failure{addr, err})
+}
+
+func (f failures) join() error {
+	if len(f) == 1 {
+		return f[0].err
+	}
+	errs := make([]error, len(f))
+	for i := range f {
+		errs[i] = f[i].err
+	}
+	return errors.Join(errs...)
 }
 
 // State returns what the client is doing about its connection.
@@ -178,7 +240,7 @@ func (c *Client) State() State {
 
 // Ping asks the server for an answer, through the same queue, connection and retries as every other call.
 func (c *Client) Ping(ctx context.Context) error {
-	_, err := c.exec(ctx, "ping", messages.Raw(messages.Ping, nil), callOptions{credentials: c.credentials})
+	_, err := c.exec(ctx, "ping", messages.Raw(messages.Ping, nil), c.perCall())
 	return err
 }
 

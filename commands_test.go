@@ -106,19 +106,23 @@ func TestScavengeAnswers(t *testing.T) {
 	}{
 		"finished": {
 			&pb.ScavengeDatabaseCompleted{Result: pb.ScavengeDatabaseCompleted_Success.Enum(), TotalTimeMs: proto.Int32(1500), TotalSpaceSaved: proto.Int64(7)},
-			eventstore.ScavengeResult{Took: 1500 * time.Millisecond, Saved: 7}, nil,
+			eventstore.ScavengeResult{Took: 1500 * time.Millisecond, Saved: 7},
+			nil,
 		},
 		"in progress": {
 			&pb.ScavengeDatabaseCompleted{Result: pb.ScavengeDatabaseCompleted_InProgress.Enum(), Error: proto.String("Scavenge already in progress."), TotalTimeMs: proto.Int32(0), TotalSpaceSaved: proto.Int64(0)},
-			eventstore.ScavengeResult{}, eventstore.ErrScavengeInProgress,
+			eventstore.ScavengeResult{},
+			eventstore.ErrScavengeInProgress,
 		},
 		"denied": {
 			&pb.ScavengeDatabaseCompleted{Result: pb.ScavengeDatabaseCompleted_Failed.Enum(), Error: proto.String("Access denied."), TotalTimeMs: proto.Int32(6), TotalSpaceSaved: proto.Int64(0)},
-			eventstore.ScavengeResult{}, eventstore.ErrAccessDenied,
+			eventstore.ScavengeResult{},
+			eventstore.ErrAccessDenied,
 		},
 		"started": {
 			&pb.ScavengeDatabaseResponse{Result: pb.ScavengeDatabaseResponse_Started.Enum(), ScavengeId: proto.String("id")},
-			eventstore.ScavengeResult{ID: "id"}, nil,
+			eventstore.ScavengeResult{ID: "id"},
+			nil,
 		},
 		"started, zeros left out": {&pb.ScavengeDatabaseResponse{ScavengeId: proto.String("id")}, eventstore.ScavengeResult{ID: "id"}, nil},
 		"one runs":                {&pb.ScavengeDatabaseResponse{Result: pb.ScavengeDatabaseResponse_InProgress.Enum()}, eventstore.ScavengeResult{}, eventstore.ErrScavengeInProgress},

@@ -28,6 +28,12 @@ var (
 	ErrArgument = errors.New("invalid argument")
 	// ErrTooLarge says that an event or a request is over the limits of the protocol. Nothing was sent.
 	ErrTooLarge = errors.New("too large")
+	// ErrQueueFull says that as many calls wait as WithQueue allows. Nothing was sent.
+	ErrQueueFull = errors.New("too many calls wait")
+	// ErrDisconnected says, with WithFailFast, that there is no connection. It is an ErrConnectionLost too.
+	ErrDisconnected = errors.New("not connected")
+	// ErrReadOnly says that the client was made with WithReadOnly. Nothing was sent.
+	ErrReadOnly = errors.New("the client is read-only")
 	// ErrProtocol says that the server answered with something that is no answer to the request.
 	ErrProtocol = errors.New("unexpected answer")
 )
@@ -133,13 +139,29 @@ func MaybeApplied(err error) bool {
 // Retryable reports whether the same call may succeed when it is made again later: the failure was of the connection, of
 // time or of a busy server, and not the server's verdict, a wrong argument or the end of the caller's context.
 func Retryable(err error) bool {
-	for _, target := range []error{ErrConnectionLost, ErrTimeout, ErrNotReady, ErrBusy, ErrNotLeader, ErrOverflow} {
+	for _, target := range []error{ErrConnectionLost, ErrTimeout, ErrNotReady, ErrBusy, ErrNotLeader, ErrOverflow, ErrQueueFull} {
 		if errors.Is(err, target) {
 			return true
 		}
 	}
 	return false
 }
+
+// disconnected is ErrDisconnected and ErrConnectionLost with the cause.
+type disconnected struct{ cause error }
+
+func (e disconnected) Error() string {
+	if e.cause == nil {
+		return ErrDisconnected.Error()
+	}
+	return fmt.Sprintf("%v: %v", ErrDisconnected, e.cause)
+}
+
+func (e disconnected) Is(target error) bool {
+	return target == ErrDisconnected || target == ErrConnectionLost
+}
+
+func (e disconnected) Unwrap() error { return e.cause }
 
 func argument(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", ErrArgument, fmt.Errorf(format, args...))

@@ -129,3 +129,47 @@ func ExampleFrom() {
 	fmt.Println(string(text), from == eventstore.After(41))
 	// Output: after 41 true
 }
+
+// latency is a hook: it is told of the end of each call.
+type latency struct{}
+
+func (latency) OnCallEnd(info eventstore.CallEndInfo) {
+	fmt.Println(info.Command, "attempts:", info.Attempts, "error:", info.Err)
+}
+
+func ExampleWithHooks() {
+	srv, err := server.Start(server.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer srv.Close()
+	ctx := context.Background()
+	client, err := eventstore.Connect(ctx, srv.URL(), eventstore.WithHooks(latency{}))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.Close()
+	if err := client.Ping(ctx); err != nil {
+		log.Fatal(err)
+	}
+	// Output: Ping attempts: 1 error: <nil>
+}
+
+func ExampleParseTarget() {
+	for _, s := range []string{
+		"gossip://admin:changeit@node1,node2:2114?preference=follower",
+		"ConnectTo=discover://nodes.example; UseSslConnection=true; Operation Timeout=2000",
+		"tcp://node?maxAttempt=3",
+	} {
+		target, err := eventstore.ParseTarget(s)
+		if err != nil {
+			fmt.Println(err)
+			continue
+		}
+		fmt.Println(target)
+	}
+	// Output:
+	// gossip://admin:xxxxx@node1:2113,node2:2114?preference=follower
+	// discover://nodes.example:2113?timeout=2s&tls=true
+	// invalid argument: target tcp://node: unknown key "maxAttempt", did you mean "maxAttempts"? (docs/settings.md has them all)
+}

@@ -77,6 +77,9 @@ func (c *Client) Open(ctx context.Context, r messages.Request, w Window, opts ..
 	if err == nil && (w.Frames < 1 || w.Bytes < 1) {
 		err = argument("a window of %d frames and %d bytes: want at least 1 of each", w.Frames, w.Bytes)
 	}
+	if err == nil && c.readOnly && changes(r.Command()) {
+		err = ErrReadOnly
+	}
 	if err != nil {
 		return nil, &OpError{Op: op, Err: err}
 	}
@@ -102,6 +105,7 @@ func (c *Client) Open(ctx context.Context, r messages.Request, w Window, opts ..
 			return nil, failed
 		}
 		if refused {
+			c.heed(err)
 			if err := sleep(ctx, waits); err != nil {
 				failed.Err = fmt.Errorf("%w: %w", err, failed.Err)
 				return nil, failed

@@ -3,6 +3,7 @@ package eventstore
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"log/slog"
 	"net"
 	"os"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/cenkalti/backoff/v4"
 
+	"github.com/goeventstore/eventstore/cluster"
 	"github.com/goeventstore/eventstore/messages"
 )
 
@@ -19,7 +21,9 @@ type Option interface{ apply(*options) }
 
 type options struct {
 	user, password    string
+	supply            func(ctx context.Context) (user, password string, err error)
 	tls               *tls.Config
+	secure            secure // what the target says of TLS; tls beats it
 	name              string
 	logger            *slog.Logger
 	timeout           time.Duration
@@ -28,6 +32,17 @@ type options struct {
 	maxAttempts       int
 	backoff           func() backoff.BackOff
 	maxInFlight       int
+	maxInFlightBytes  int
+	queued            int // how many may wait; -1: any number
+	failFast          bool
+	readOnly          bool
+	authenticate      bool
+	requireLeader     *bool // nil: if the preference is the leader
+	preference        cluster.Preference
+	gossipScheme      string // "": https with TLS, else http
+	gossipTimeout     time.Duration
+	resolver          cluster.Resolver
+	hooks             hooks
 	dial              func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
@@ -41,8 +56,27 @@ func WithCredentials(user, password string) Option {
 	return option(func(o *options) { o.user, o.password = user, password })
 }
 
-// WithTLS connects over TLS, from the first byte and to a port that speaks it. There is no falling back to plain. The
-// server name defaults to the target's host, the lowest version to TLS 1.2. Default: plain, unless the target is tls://.
+// WithCredentialsFunc has the client ask for its login and password anew: before each connection, and when the server no
+// longer accepts those that it has; a call that was refused is then sent again once, if they are others. Two empty strings are
+// anonymous. An error fails the attempt to connect, or the call. The function may be called from several goroutines
+// at once. It beats WithCredentials and the target.
+func WithCredentialsFunc(f func(ctx context.Context) (user, password string, err error)) Option {
+	return option(func(o *options) {
+		o.supply = f
+		if f == nil {
+			o.supply = func(context.Context) (string, string, error) { return "", "", errors.New("WithCredentialsFunc(nil)") }
+		}
+	})
+}
+
+// WithAuthenticate has the client check its credentials when it connects: Connect then fails with ErrNotAuthenticated on wrong
+// ones. A server that was just started does not know its users yet, so that a refusal counts when it was repeated for 3 s.
+// Default: the first call tells.
+func WithAuthenticate() Option { return option(func(o *options) { o.authenticate = true }) }
+
+// WithTLS connects over TLS, from the first byte and to a port that speaks it, and asks for gossip over HTTPS. There is no
+// falling back to plain. The server name defaults to the host that is dialled, the lowest version to TLS 1.2. It beats
+// the target's keys for TLS, but for gossip=http. Default: plain, unless the target says otherwise.
 func WithTLS(c *tls.Config) Option {
 	return option(func(o *options) { o.tls = c })
 }
@@ -75,7 +109,47 @@ func WithBackoff(f func() backoff.BackOff) Option { return option(func(o *option
 // Default: 5,000.
 func WithMaxInFlight(n int) Option { return option(func(o *options) { o.maxInFlight = n }) }
 
-// WithDialer sets the function that opens the socket, for proxies and networks in memory. Default: a net.Dialer.
+// WithMaxInFlightBytes bounds the bytes of the appends that are under way at once: data, metadata and types. Further appends
+// wait for room until their context ends, without being in the way of reads. One that is larger goes alone. Default: 64 MiB.
+func WithMaxInFlightBytes(n int) Option { return option(func(o *options) { o.maxInFlightBytes = n }) }
+
+// WithQueue bounds how many calls may wait, for a place in flight or for a connection: one more fails with ErrQueueFull. A
+// call that was sent before, and is to be sent again, always finds room. Default: any number waits.
+func WithQueue(n int) Option { return option(func(o *options) { o.queued = n }) }
+
+// WithFailFast has calls fail with ErrDisconnected while there is no connection, and when it is lost under them. Open, and with it
+// subscriptions, waits all the same. Default: calls wait for the next connection until their context ends.
+func WithFailFast() Option { return option(func(o *options) { o.failFast = true }) }
+
+// WithReadOnly has everything that may change something on the server fail with ErrReadOnly, unsent. Reads and subscriptions
+// work, and so does acknowledging what a persistent subscription delivers.
+func WithReadOnly() Option { return option(func(o *options) { o.readOnly = true }) }
+
+// WithResolver sets who says which node to dial, before each attempt. The target's address is then not used, all else of
+// it is. Default: made of the target.
+func WithResolver(r cluster.Resolver) Option {
+	return option(func(o *options) {
+		o.resolver = r
+		if r == nil {
+			o.resolver = noResolver{}
+		}
+	})
+}
+
+// noResolver stands for WithResolver(nil), which is refused.
+type noResolver struct{ cluster.Resolver }
+
+// WithPreference sets which node of a cluster to connect to, if there is one of the kind. With any but cluster.Leader calls
+// are answered by the node that gets them, unless RequireLeader says otherwise. Default: the leader.
+func WithPreference(p cluster.Preference) Option {
+	return option(func(o *options) { o.preference = p })
+}
+
+// WithRequireLeader sets what calls say that have no option RequireLeader. Default: true if the preference is the leader.
+func WithRequireLeader(yes bool) Option { return option(func(o *options) { o.requireLeader = &yes }) }
+
+// WithDialer sets the function that opens the sockets, for proxies and networks in memory; it is used for gossip too.
+// Default: a net.Dialer.
 func WithDialer(dial func(ctx context.Context, network, addr string) (net.Conn, error)) Option {
 	return option(func(o *options) { o.dial = dial })
 }
@@ -88,26 +162,31 @@ func defaultOptions() options {
 		heartbeatTimeout:  1500 * time.Millisecond,
 		backoff:           defaultBackoff,
 		maxInFlight:       5000,
+		maxInFlightBytes:  64 << 20,
+		queued:            -1,
+		gossipTimeout:     time.Second,
 		logger:            slog.New(slog.DiscardHandler),
 	}
 }
 
-func defaultBackoff() backoff.BackOff {
+func defaultBackoff() backoff.BackOff { return doubling(100 * time.Millisecond) }
+
+func doubling(first time.Duration) backoff.BackOff {
 	return backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(100*time.Millisecond),
+		backoff.WithInitialInterval(first),
 		backoff.WithMultiplier(2),
 		backoff.WithRandomizationFactor(0.5),
-		backoff.WithMaxInterval(5*time.Second),
+		backoff.WithMaxInterval(max(first, 5*time.Second)),
 		backoff.WithMaxElapsedTime(0), // the library's default would end reconnecting after 15 minutes
 	)
 }
 
-// credentials encodes the login for the wire; none is nil.
-func (o *options) credentials() ([]byte, error) {
-	if o.user == "" && o.password == "" {
+// login encodes a login for the wire; none is nil.
+func login(user, password string) ([]byte, error) {
+	if user == "" && password == "" {
 		return nil, nil
 	}
-	b, err := messages.AppendCredentials(nil, o.user, o.password)
+	b, err := messages.AppendCredentials(nil, user, password)
 	if err != nil {
 		return nil, argument("credentials: %w", err)
 	}
@@ -124,6 +203,18 @@ func (o *options) check() error {
 		return argument("WithMaxAttempts(%d): want 0 for no bound, or more", o.maxAttempts)
 	case o.maxInFlight < 1:
 		return argument("WithMaxInFlight(%d): want at least 1", o.maxInFlight)
+	case o.maxInFlightBytes < 1:
+		return argument("WithMaxInFlightBytes(%d): want at least 1", o.maxInFlightBytes)
+	case o.queued < -1:
+		return argument("WithQueue(%d): want 0 for no waiting at all, or more", o.queued)
+	case o.preference < cluster.Leader || o.preference > cluster.Random:
+		return argument("WithPreference(%v): there is no such", o.preference)
+	case o.resolver == noResolver{}:
+		return argument("WithResolver(nil): want a resolver")
+	case o.authenticate && o.supply == nil && o.user == "" && o.password == "":
+		return argument("WithAuthenticate: there are no credentials to check")
+	case o.hooks.err != nil:
+		return o.hooks.err
 	case o.backoff == nil:
 		return argument("WithBackoff(nil): want a function")
 	case o.logger == nil:
@@ -235,12 +326,17 @@ func ReadOptions(opts []CallOption) []ReadOption {
 	return out
 }
 
+// perCall is what a call is made with when it has no options.
+func (c *Client) perCall() callOptions {
+	return callOptions{credentials: c.login(), anyNode: c.anyNode}
+}
+
 // callOptions costs nothing without options: only those make the result escape.
 func (c *Client) callOptions(opts []CallOption) (callOptions, error) {
 	if len(opts) == 0 {
-		return callOptions{credentials: c.credentials}, nil
+		return c.perCall(), nil
 	}
-	o := callOptions{credentials: c.credentials}
+	o := c.perCall()
 	for _, opt := range opts {
 		opt.applyCall(&o)
 	}
@@ -251,9 +347,9 @@ const defaultPageSize = 500
 
 func (c *Client) readOptions(opts []ReadOption) (readOptions, error) {
 	if len(opts) == 0 {
-		return readOptions{callOptions: callOptions{credentials: c.credentials}, pageSize: defaultPageSize}, nil
+		return readOptions{callOptions: c.perCall(), pageSize: defaultPageSize}, nil
 	}
-	o := readOptions{callOptions: callOptions{credentials: c.credentials}, pageSize: defaultPageSize}
+	o := readOptions{callOptions: c.perCall(), pageSize: defaultPageSize}
 	for _, opt := range opts {
 		opt.applyRead(&o)
 	}

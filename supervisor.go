@@ -8,99 +8,85 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/goeventstore/eventstore/conn"
-	"github.com/goeventstore/eventstore/messages"
 )
 
 // steady is how long a connection must have lived for its loss to be taken as a single accident: the next one is dialled at
 // once and the waits begin anew. A server that accepts and cuts in a loop is waited for instead.
 const steady = time.Second
 
-// supervise owns the connection: it waits for its end, dials the next and publishes it, until ctx ends.
+// calm is how long nobody must have hinted for the waits between moves to begin anew.
+const calm = 10 * time.Second
+
+// supervise owns the connection: it waits for its end, dials the next and publishes it, until ctx ends. In between it follows
+// hints about where the leader is, never faster than the backoff.
 func (c *Client) supervise(ctx context.Context, cn *conn.Conn) {
-	waits := c.backoff()
+	waits, moves := c.backoff(), c.backoff()
+	since := time.Now()
+	hints, rest := c.hints, time.NewTimer(0) // one of hints and rest is waited for
+	var rested time.Time
+	<-rest.C
+	defer rest.Stop()
 	for cn != nil {
-		since := time.Now()
 		select {
 		case <-cn.Done(): // by now every call that waited on it has been queued or settled
 		case <-ctx.Done():
 			cn.Close()
 			return
+		case <-rest.C:
+			hints = c.hints
+			continue
+		case hint := <-hints:
+			if time.Since(rested) >= calm {
+				moves = c.backoff()
+			}
+			if next := c.move(ctx, cn, hint); next != nil {
+				cn, since = next, time.Now()
+			}
+			wait := c.interval(moves)
+			hints, rested = nil, time.Now().Add(wait)
+			rest.Reset(wait)
+			continue
 		}
-		c.withdraw(cn.Err())
+		c.withdraw(cn, cn.Err())
 		if time.Since(since) >= steady {
 			waits = c.backoff()
 		} else if c.pause(ctx, waits) != nil {
 			return
 		}
 		cn = c.reconnect(ctx, waits)
+		since = time.Now()
 	}
+}
+
+// interval is the next of waits, which begin anew when they have ended.
+func (c *Client) interval(waits backoff.BackOff) time.Duration {
+	d := waits.NextBackOff()
+	if d == backoff.Stop {
+		waits.Reset()
+		return steady
+	}
+	return d
 }
 
 // reconnect dials until it succeeds and publishes the connection; nil when ctx ended first.
 func (c *Client) reconnect(ctx context.Context, waits backoff.BackOff) *conn.Conn {
 	for {
-		cn, err := c.dialOnce(ctx)
+		cn, _, err := c.dialNext(ctx)
 		if err == nil {
-			c.greet(ctx, cn)
+			c.welcome(ctx, cn)
+			c.reconnects.Add(1)
 			c.publish(cn)
 			return cn
 		}
 		if ctx.Err() != nil {
 			return nil
 		}
-		c.withdraw(err)
+		c.withdraw(nil, err)
 		if c.pause(ctx, waits) != nil {
 			return nil
 		}
 	}
 }
-
-// greetEvery is how long a greeting waits for its answer before the next is sent.
-const greetEvery = 500 * time.Millisecond
-
-// greet returns when the server answers a request with the client's credentials. One that was just restarted accepts
-// connections for a second or two before it knows its users, and until then drops such requests without a word: whatever were
-// sent in that time would have to wait for its time-out. The calls that wait go out when greet returns: at the first
-// answer, whatever it is, when the connection has ended, and in any case after the time of one attempt.
-func (c *Client) greet(ctx context.Context, cn *conn.Conn) {
-	if c.credentials == nil {
-		return
-	}
-	heard := make(greeting, 1)
-	overall := time.NewTimer(c.timeout)
-	defer overall.Stop()
-	again := time.NewTicker(greetEvery)
-	defer again.Stop()
-	for {
-		// A failure to send is the connection's end, which heard is told of.
-		_ = cn.Call(cn.NextTicket(), messages.Raw(messages.Ping, nil), c.credentials, heard, false)
-		select {
-		case <-heard:
-			return
-		case <-overall.C:
-			return
-		case <-cn.Done():
-			return
-		case <-ctx.Done():
-			return
-		case <-again.C:
-		}
-	}
-}
-
-// greeting is told that the server has answered.
-type greeting chan struct{}
-
-// Reply implements conn.Waiter.
-func (g greeting) Reply(messages.Command, []byte) {
-	select {
-	case g <- struct{}{}:
-	default:
-	}
-}
-
-// End implements conn.Waiter: that a greeting timed out or lost its connection is seen by greet itself.
-func (greeting) End(error) {}
 
 // publish sends what waits, in the order of the calls, and then opens the connection to new ones.
 func (c *Client) publish(cn *conn.Conn) {
@@ -120,12 +106,17 @@ func (c *Client) publish(cn *conn.Conn) {
 	c.setState(connected)
 	c.mu.Unlock()
 	c.logState(connected)
+	c.hooks.connected(ConnectInfo{Addr: cn.Addr()})
 }
 
-func (c *Client) withdraw(cause error) {
+// withdraw says that there is no connection. One that has ended is given, and counted.
+func (c *Client) withdraw(cn *conn.Conn, cause error) {
 	reconnecting := State{Phase: Reconnecting, Err: cause}
 	c.mu.Lock()
 	c.live.Store(nil)
+	if cn != nil {
+		c.past.add(cn)
+	}
 	closed := c.closed
 	if !closed {
 		c.setState(reconnecting)
@@ -134,16 +125,14 @@ func (c *Client) withdraw(cause error) {
 	if !closed {
 		c.logState(reconnecting)
 	}
+	if cn != nil {
+		c.hooks.disconnected(DisconnectInfo{Addr: cn.Addr(), Err: cause})
+	}
 }
 
 // pause waits like sleep, but never gives up.
 func (c *Client) pause(ctx context.Context, waits backoff.BackOff) error {
-	err := sleep(ctx, waits)
-	if errors.Is(err, errStopped) {
-		waits.Reset()
-		return sleep(ctx, backoff.NewConstantBackOff(steady))
-	}
-	return err
+	return sleep(ctx, backoff.NewConstantBackOff(c.interval(waits)))
 }
 
 // errStopped says that a sequence of waits is over.

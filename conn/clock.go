@@ -59,6 +59,7 @@ func (c *Conn) clock() {
 
 func (c *Conn) askForLife() {
 	id := c.table.id(c.NextTicket())
+	c.asked.Store(int64(c.now()))
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.out.urgent(messages.HeartbeatRequest, id)

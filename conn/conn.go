@@ -51,6 +51,10 @@ type Config struct {
 	HeartbeatInterval time.Duration                                                     // silence after which the peer is asked for life
 	HeartbeatTimeout  time.Duration                                                     // and then this long to show some
 	Logger            *slog.Logger                                                      // nil: none
+	// OnHeartbeat is told how long a heartbeat took to be answered, OnLate of a frame that nobody waits for. Both are called
+	// from the connection's own goroutines and must not block.
+	OnHeartbeat func(roundTrip time.Duration)
+	OnLate      func(command messages.Command, size int)
 }
 
 // Conn is one live connection. All methods are safe for concurrent use.
@@ -63,6 +67,10 @@ type Conn struct {
 	epoch time.Time    // what heard and the deadlines count from
 	heard atomic.Int64 // when the last byte came, since epoch
 	late  atomic.Int64 // frames that nobody waited for any more
+
+	sent, received atomic.Int64 // bytes
+	asked          atomic.Int64 // when the last heartbeat was sent, since epoch; 0: it is answered
+	roundTrip      atomic.Int64 // of the last heartbeat, or of the handshake
 
 	stop chan struct{} // closed by end
 	done chan struct{} // closed when all three goroutines have returned
@@ -155,6 +163,37 @@ func (c *Conn) Numbers32() bool { return c.numbers32 }
 
 // LateFrames counts the frames that came when nobody waited for them any more.
 func (c *Conn) LateFrames() int64 { return c.late.Load() }
+
+// Bytes counts what was written to the socket and read from it, inside of TLS.
+func (c *Conn) Bytes() (sent, received int64) { return c.sent.Load(), c.received.Load() }
+
+// RoundTrip is how long the last heartbeat took to be answered, or the handshake's request when there was none yet.
+func (c *Conn) RoundTrip() time.Duration { return time.Duration(c.roundTrip.Load()) }
+
+// Retire ends the connection for a cause, as lost, when the calls that wait have been answered, after Config.Timeout, or when
+// ctx ends. It returns when its goroutines have.
+func (c *Conn) Retire(ctx context.Context, cause error) {
+	overall := time.NewTimer(c.cfg.Timeout)
+	defer overall.Stop()
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+	for busy := true; busy; {
+		select {
+		case <-look.C:
+			c.mu.Lock()
+			busy = c.table.calls > 0
+			c.mu.Unlock()
+		case <-overall.C:
+			busy = false
+		case <-ctx.Done():
+			busy = false
+		case <-c.done:
+			return
+		}
+	}
+	c.lost(cause)
+	<-c.done
+}
 
 // now is the time since epoch.
 func (c *Conn) now() time.Duration { return time.Since(c.epoch) }

@@ -35,7 +35,7 @@ func connect(ctx context.Context, cfg Config) (net.Conn, error) {
 	tc := tls.Client(nc, tlsConfig(cfg))
 	if err := tc.HandshakeContext(ctx); err != nil {
 		_ = nc.Close()
-		return nil, tlsError(err)
+		return nil, tlsError(err, tlsConfig(cfg).ServerName)
 	}
 	return tc, nil
 }
@@ -52,7 +52,7 @@ func tlsConfig(cfg Config) *tls.Config {
 }
 
 // tlsError adds the likely cause, and ErrRefused where dialling again is no use.
-func tlsError(err error) error {
+func tlsError(err error, host string) error {
 	var record tls.RecordHeaderError
 	var cert *tls.CertificateVerificationError
 	switch {
@@ -63,9 +63,25 @@ func tlsError(err error) error {
 		if len(cert.UnverifiedCertificates) > 0 {
 			names = fmt.Sprintf(" (the certificate is for %v)", certificateNames(cert.UnverifiedCertificates[0]))
 		}
-		return fmt.Errorf("%w: the server's certificate is not accepted%s: %w", ErrRefused, names, err)
+		return fmt.Errorf("%w: the server's certificate is not accepted for %s%s%s: %w", ErrRefused, host, names, certificateCause(err), err)
 	}
 	return fmt.Errorf("TLS handshake, does the server speak TLS on this port? %w", err)
+}
+
+// certificateCause is the likely reason, and what to do about it.
+func certificateCause(err error) string {
+	var authority x509.UnknownAuthorityError
+	var name x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	switch {
+	case errors.As(err, &authority):
+		return "; nobody that is trusted here has signed it: is its CA given?"
+	case errors.As(err, &name):
+		return "; connect by one of its names, or say which one to expect"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "; it has expired or is not valid yet: is the clock right?"
+	}
+	return ""
 }
 
 func certificateNames(c *x509.Certificate) []string {
@@ -83,6 +99,7 @@ func (c *Conn) identify(ctx context.Context) error {
 	if c.cfg.Name != "" { // an empty one would give the frame a length that a TLS server takes for a handshake, and waits
 		m.ConnectionName = &c.cfg.Name
 	}
+	begun := c.now()
 	if err := c.Call(handshake, messages.Of(messages.IdentifyClient, m), nil, answer, false); err != nil {
 		return err
 	}
@@ -92,6 +109,7 @@ func (c *Conn) identify(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+	c.roundTrip.Store(int64(c.now() - begun))
 	switch {
 	case errors.Is(err, errOlder):
 		c.numbers32 = true

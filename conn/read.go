@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"time"
 
 	"github.com/goeventstore/eventstore/messages"
 )
@@ -50,6 +51,7 @@ type hearing struct{ c *Conn }
 func (h hearing) Read(b []byte) (int, error) {
 	n, err := h.c.nc.Read(b)
 	if n > 0 {
+		h.c.received.Add(int64(n))
 		h.c.heard.Store(int64(h.c.now()))
 	}
 	return n, err
@@ -63,6 +65,9 @@ func (c *Conn) dispatch(f messages.Frame) {
 		c.mu.Unlock()
 		return
 	case messages.HeartbeatResponse:
+		if asked := c.asked.Swap(0); asked > 0 {
+			c.answered(c.now() - time.Duration(asked))
+		}
 		return
 	case messages.BadRequest:
 		if f.ID == (messages.ID{}) {
@@ -74,9 +79,20 @@ func (c *Conn) dispatch(f messages.Frame) {
 	if w == nil {
 		c.late.Add(1)
 		c.log.Debug("a frame that nobody waits for", slog.String("addr", c.cfg.Addr), slog.String("command", f.Command.String()))
+		if c.cfg.OnLate != nil {
+			c.cfg.OnLate(f.Command, len(f.Body))
+		}
 		return
 	}
 	w.Reply(f.Command, f.Body)
+}
+
+// answered notes how long a heartbeat took.
+func (c *Conn) answered(roundTrip time.Duration) {
+	c.roundTrip.Store(int64(roundTrip))
+	if c.cfg.OnHeartbeat != nil {
+		c.cfg.OnHeartbeat(roundTrip)
+	}
 }
 
 // waiter finds whom a frame is for; unless it is an exchange, this was its one answer.

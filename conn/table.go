@@ -40,6 +40,7 @@ type table struct {
 	prefix  [8]byte
 	last    atomic.Uint64 // the newest ticket
 	waiting map[Ticket]*entry
+	calls   int    // entries that are no exchange
 	free    *entry // entries to use again, linked by next
 	// Calls with a time limit, in the order of their deadlines: the limit is the same for all, so that is the order
 	// in which they were sent.
@@ -74,6 +75,9 @@ func (t *table) add(k Ticket, w Waiter, m mode, deadline time.Duration) {
 	}
 	*e = entry{ticket: k, waiter: w, mode: m, deadline: deadline}
 	t.waiting[k] = e
+	if m != exchange {
+		t.calls++
+	}
 	if m == once {
 		e.prev = t.newest
 		if t.newest != nil {
@@ -87,6 +91,9 @@ func (t *table) add(k Ticket, w Waiter, m mode, deadline time.Duration) {
 
 func (t *table) remove(e *entry) {
 	delete(t.waiting, e.ticket)
+	if e.mode != exchange {
+		t.calls--
+	}
 	if e.mode == once {
 		if e.prev != nil {
 			e.prev.next = e.next

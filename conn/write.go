@@ -91,7 +91,9 @@ func (c *Conn) write(b []byte) bool {
 	if len(b) == 0 {
 		return true
 	}
-	if _, err := c.nc.Write(b); err != nil {
+	n, err := c.nc.Write(b)
+	c.sent.Add(int64(n))
+	if err != nil {
 		c.lost(fmt.Errorf("write: %w", err))
 		return false
 	}

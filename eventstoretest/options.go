@@ -17,11 +17,12 @@ import (
 type Option interface{ apply(*config) }
 
 type config struct {
-	network  Network
-	server   server.Config
-	now      func() time.Time // nil: as server says
-	newID    func() uuid.UUID // likewise
-	embedded bool
+	network     Network
+	server      server.Config
+	now         func() time.Time // nil: as server says
+	newID       func() uuid.UUID // likewise
+	projections bool             // in any case
+	embedded    bool
 }
 
 type option func(*config)
@@ -86,6 +87,10 @@ func IDs(seed uint64) Option {
 		c.embedded = true
 	})
 }
+
+// Projections has the embedded server keep $ce-, $et-, $category- and $streams. A real server that the environment names is
+// taken as it was started.
+func Projections() Option { return option(func(c *config) { c.projections = true }) }
 
 // loopback is the network of the operating system.
 type loopback struct{}

@@ -51,6 +51,25 @@ func TestClientOptions(t *testing.T) {
 	}
 }
 
+func TestProjections(t *testing.T) {
+	for name, opts := range map[string][]eventstoretest.Option{
+		"alone":  {eventstoretest.Projections(), eventstoretest.ForceEmbedded()},
+		"before": {eventstoretest.Projections(), eventstoretest.WithServer(server.Config{})},
+		"behind": {eventstoretest.WithServer(server.Config{}), eventstoretest.Projections()},
+		"config": {eventstoretest.WithServer(server.Config{Projections: true})},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := eventstoretest.Run(t, opts...).Client(t)
+			_, err := c.Append(t.Context(), "account-1", eventstore.Any, []eventstore.EventData{{Type: "opened"}})
+			require.NoError(t, err)
+			require.Eventually(t, func() bool {
+				e, err := c.ReadEvent(t.Context(), "$ce-account", eventstore.At(0))
+				return err == nil && e.Event.Stream == "account-1" && string(e.Link.Data) == "0@account-1"
+			}, 10*time.Second, time.Millisecond)
+		})
+	}
+}
+
 func TestServerOfTheEnvironment(t *testing.T) {
 	other, err := server.Start(server.Config{})
 	require.NoError(t, err)

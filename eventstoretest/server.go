@@ -72,6 +72,7 @@ func startEmbedded(tb testing.TB, cfg *config) (*url.URL, error) {
 	if cfg.newID != nil {
 		cfg.server.NewID = cfg.newID
 	}
+	cfg.server.Projections = cfg.server.Projections || cfg.projections
 	srv, err := server.Start(cfg.server)
 	if err != nil {
 		return nil, fmt.Errorf("start the embedded server: %w", err)

@@ -200,6 +200,16 @@ func (r *Reader) Next() (Frame, error) {
 // Buffered reports how many bytes came that Next has not returned yet.
 func (r *Reader) Buffered() int { return r.end - r.start }
 
+// Ready reports whether Next returns without waiting for more bytes.
+func (r *Reader) Ready() bool {
+	b := r.buf[r.start:r.end]
+	if len(b) < prefixSize {
+		return r.err != nil
+	}
+	n := binary.LittleEndian.Uint32(b)
+	return r.err != nil || n > MaxFrame || len(b) >= prefixSize+int(n)
+}
+
 // fill reads once, with room for at least one byte more.
 func (r *Reader) fill() {
 	have := r.end - r.start

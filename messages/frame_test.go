@@ -286,3 +286,33 @@ type chunks struct {
 }
 
 func (c *chunks) Read(b []byte) (int, error) { return c.r.Read(b[:min(len(b), c.n)]) }
+
+// TestReady: what Next returns without reading, an error as well.
+func TestReady(t *testing.T) {
+	frame := func(body string) []byte {
+		b, err := messages.AppendFrame(nil, messages.ID{1}, nil, messages.Raw(messages.Ping, []byte(body)))
+		require.NoError(t, err)
+		return b
+	}
+	two := append(frame("one"), frame("two")...)
+	for cut := range two {
+		r := messages.NewReader(bytes.NewReader(two[:cut]), 1024)
+		require.False(t, r.Ready())
+		for range cut / len(frame("one")) {
+			_, err := r.Next()
+			require.NoError(t, err)
+			require.False(t, r.Ready(), cut)
+		}
+		_, err := r.Next()
+		require.Error(t, err)
+		require.True(t, r.Ready())
+	}
+	r := messages.NewReader(bytes.NewReader(append(two, 0xff, 0xff, 0xff, 0xff)), 1024)
+	for range 2 {
+		_, err := r.Next()
+		require.NoError(t, err)
+		require.True(t, r.Ready())
+	}
+	_, err := r.Next()
+	require.Error(t, err)
+}

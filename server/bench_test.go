@@ -13,21 +13,39 @@ import (
 // dialTCP connects a raw client over the loopback interface.
 func dialTCP(b *testing.B) net.Conn {
 	b.Helper()
-	s, err := Start(Config{})
+	_, conn := dialServer(b, Config{})
+	return conn
+}
+
+func dialServer(b *testing.B, cfg Config) (*Server, net.Conn) {
+	b.Helper()
+	s, err := Start(cfg)
 	require.NoError(b, err)
 	b.Cleanup(func() { require.NoError(b, s.Close()) })
 	conn, err := new(net.Dialer).DialContext(b.Context(), "tcp", s.listener.Addr().String())
 	require.NoError(b, err)
 	b.Cleanup(func() { _ = conn.Close() })
-	return conn
+	return s, conn
 }
 
 // BenchmarkAppend1024InFlight appends events of 256 bytes one by one, 1,024 unanswered at a time, over TCP. The client
 // does as little as it can: it sends the same frame with another event id and only counts the answers.
 func BenchmarkAppend1024InFlight(b *testing.B) {
-	const inFlight = 1024
 	conn := dialTCP(b)
-	request := &messages.Append{Stream: "bench", Expected: expectAny, RequireLeader: true, Events: []messages.NewEvent{
+	append1024InFlight(b, conn, "bench")
+}
+
+// BenchmarkAppendProjected is BenchmarkAppend1024InFlight with projections, up to the last link: two for each event.
+func BenchmarkAppendProjected(b *testing.B) {
+	s, conn := dialServer(b, Config{Projections: true})
+	append1024InFlight(b, conn, "bench-1")
+	require.NoError(b, s.WaitForProjections(b.Context()))
+}
+
+func append1024InFlight(b *testing.B, conn net.Conn, stream string) {
+	b.Helper()
+	const inFlight = 1024
+	request := &messages.Append{Stream: stream, Expected: expectAny, RequireLeader: true, Events: []messages.NewEvent{
 		{ID: uuid.New(), Type: "happened", ContentType: 1, Data: make([]byte, 256)},
 	}}
 	slots := make(chan struct{}, inFlight)

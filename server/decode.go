@@ -34,6 +34,10 @@ var (
 	writeShape    = shape{fields: [8]kind{1: text, 2: int64s, 3: message, 4: boolean}, nested: &newEventShape}
 	deleteShape   = shape{fields: [8]kind{1: text, 2: int64s, 3: boolean, 4: boolean}}
 
+	transactionStartShape  = shape{fields: [8]kind{1: text, 2: int64s, 3: boolean}}
+	transactionWriteShape  = shape{fields: [8]kind{1: int64s, 2: message, 3: boolean}, nested: &newEventShape}
+	transactionCommitShape = shape{fields: [8]kind{1: int64s, 2: boolean}}
+
 	readEventShape   = shape{fields: [8]kind{1: text, 2: int64s, 3: boolean, 4: boolean}}
 	readStreamShape  = shape{fields: [8]kind{1: text, 2: int64s, 3: int32s, 4: boolean, 5: boolean}}
 	readAllShape     = shape{fields: [8]kind{1: int64s, 2: int64s, 3: int32s, 4: boolean, 5: boolean}}
@@ -45,7 +49,7 @@ var (
 // fits reports whether b is a message of this shape.
 func (s *shape) fits(b []byte) bool {
 	for len(b) > 0 {
-		number, typ, n := protowire.ConsumeTag(b)
+		number, typ, n := consumeTag(b)
 		if n < 0 {
 			return false
 		}
@@ -62,31 +66,48 @@ func (s *shape) fits(b []byte) bool {
 	return true
 }
 
+// consumeTag is protowire's, with a short way for a tag of one byte.
+func consumeTag(b []byte) (protowire.Number, protowire.Type, int) {
+	if t := b[0]; t >= 1<<3 && t < 0x80 {
+		return protowire.Number(t >> 3), protowire.Type(t & 7), 1
+	}
+	return protowire.ConsumeTag(b)
+}
+
+// consumeVarint is protowire's, with a short way for one byte.
+func consumeVarint(b []byte) (uint64, int) {
+	if len(b) > 0 && b[0] < 0x80 {
+		return uint64(b[0]), 1
+	}
+	return protowire.ConsumeVarint(b)
+}
+
 // field returns the length of the field's value, or something negative when it is not what is wanted.
 func (s *shape) field(want kind, number protowire.Number, typ protowire.Type, b []byte) int {
 	const refused = -1
-	switch want {
-	case unknown:
+	if want == unknown {
 		return protowire.ConsumeFieldValue(number, typ, b)
-	case text, message:
-		if typ != protowire.BytesType {
-			return refused
-		}
-		value, n := protowire.ConsumeBytes(b)
-		if n > 0 && want == message && !s.nested.fits(value) {
-			return refused
-		}
-		return n
-	default:
-		if typ != protowire.VarintType {
-			return refused
-		}
-		value, n := protowire.ConsumeVarint(b)
-		if n > 0 && !want.holds(value) {
-			return refused
-		}
-		return n
 	}
+	if bytes := want == text || want == message; bytes != (typ == protowire.BytesType) || !bytes && typ != protowire.VarintType {
+		return refused
+	}
+	value, n := consumeVarint(b)
+	switch {
+	case n < 0:
+	case want != text && want != message:
+		if !want.holds(value) {
+			return refused
+		}
+	case value > uint64(len(b)-n):
+		return refused
+	default:
+		body := b[n : n+int(value)]
+		if want == message && !s.nested.fits(body) {
+			return refused
+		}
+		n += len(body)
+	}
+	return n
 }
 
 // holds reports whether a varint is a value of the kind.

@@ -31,7 +31,7 @@ func (c *session) deleteStream(f *messages.Frame, u *user) error {
 		c.server.writer.release(r)
 		return nil
 	}
-	return c.submit(r)
+	return c.submit(r, len(f.Body))
 }
 
 // delete decides a delete (4.11): as a write of one event with a new id would be.
@@ -54,10 +54,10 @@ func (w *writer) delete(r *request) error {
 	var position int64
 	if r.hard {
 		event.Type = typeStreamDeleted
-		position, err = w.stage(stream, messages.DeletedNumber, &event, w.now())
+		position, err = w.stage(stream, messages.DeletedNumber, &event, w.moment)
 	} else {
 		event.Type, event.ContentType, event.Data = typeMetadata, 1, []byte(softDeleteMetadata)
-		position, err = w.stage(metaPrefix+stream, d.info.head.Meta+1, &event, w.now())
+		position, err = w.stage(metaPrefix+stream, d.info.head.Meta+1, &event, w.moment)
 	}
 	r.answer = completed(0, 0, position)
 	return err

@@ -14,6 +14,8 @@ type service struct {
 	// serve answers a request of u. It runs in the session's read goroutine; f and what it aliases are valid until it
 	// returns. An error ends the connection.
 	serve func(c *session, f *messages.Frame, u *user) error
+	// zeroID: a request may be without an id (1.2).
+	zeroID bool
 	// ignored: accepted and never answered.
 	ignored bool
 	// later: known, and not served by this server yet.
@@ -23,9 +25,13 @@ type service struct {
 // services is what is done with each command that needs to know its user; handle serves the others. A command that is
 // not here is one that only a server sends, or none at all (2, "Odd inputs").
 var services = [256]service{
-	messages.Ping:                     {serve: (*session).ping},
+	messages.Ping:                     {serve: (*session).ping, zeroID: true},
 	messages.WriteEvents:              {serve: (*session).writeEvents},
 	messages.DeleteStream:             {serve: (*session).deleteStream},
+	messages.TransactionStart:         {serve: (*session).transactionStart},
+	messages.TransactionWrite:         {serve: (*session).transactionWrite},
+	messages.TransactionCommit:        {serve: (*session).transactionCommit},
+	messages.ScavengeDatabase:         {serve: (*session).scavengeDatabase, zeroID: true},
 	messages.ReadEvent:                {serve: (*session).readEvent},
 	messages.ReadStreamEventsForward:  {serve: (*session).readStream},
 	messages.ReadStreamEventsBackward: {serve: (*session).readStream},
@@ -34,16 +40,12 @@ var services = [256]service{
 	messages.SubscribeToStream:        {serve: (*session).subscribe},
 	messages.UnsubscribeFromStream:    {serve: (*session).unsubscribe},
 
-	messages.TransactionStart:                {later: true},
-	messages.TransactionWrite:                {later: true},
-	messages.TransactionCommit:               {later: true},
 	messages.ConnectToPersistentSubscription: {later: true},
 	messages.CreatePersistentSubscription:    {later: true},
 	messages.DeletePersistentSubscription:    {later: true},
 	messages.UpdatePersistentSubscription:    {later: true},
 	messages.PersistentSubscriptionAckEvents: {later: true},
 	messages.PersistentSubscriptionNakEvents: {later: true},
-	messages.ScavengeDatabase:                {later: true},
 
 	// The answers that a node forwards to the one that asked.
 	messages.WriteEventsCompleted:       {ignored: true},
@@ -76,7 +78,7 @@ const (
 // handle serves one frame. An error ends the connection.
 func (c *session) handle(f *messages.Frame) error {
 	if f.Trusted {
-		return errProtocol(textTrusted)
+		return errProtocol{id: f.ID, text: textTrusted} // the one fault that tells which request it was
 	}
 	switch f.Command {
 	case messages.HeartbeatRequest:
@@ -114,7 +116,7 @@ func (c *session) dispatch(f *messages.Frame, u *user) error {
 	case c.ruined() || f.Command == 0xFF:
 		c.badRequest(f, textOutOfBounds)
 	case s.ignored:
-	case f.ID == (messages.ID{}) && f.Command != messages.Ping: // 1.2
+	case f.ID == (messages.ID{}) && !s.zeroID:
 		c.badRequest(f, "")
 	case s.later:
 		c.badRequest(f, "not supported by this server yet: "+commandName(f.Command))

@@ -171,7 +171,7 @@ func (c *httpCall) enableProjection(enable bool) httpAnswer {
 			return httpAnswer{status: http.StatusUnauthorized, reason: "Not Authorized", media: mediaPlain, body: []byte("Not authorized")}
 		}
 		if err := c.projections.EnableProjection(p.name, enable); err != nil {
-			return httpAnswer{status: http.StatusInternalServerError, media: mediaPlain, body: []byte("Failed")}
+			return httpAnswer{status: http.StatusInternalServerError, media: mediaPlain, reason: "Failed", body: []byte(err.Error())}
 		}
 		return c.json(http.StatusOK, struct {
 			Type int    `json:"msgTypeId"`

@@ -55,6 +55,9 @@ func newJSONReader(data []byte) *jsonReader {
 	return &jsonReader{rest: readable(strings.TrimPrefix(string(data), "\ufeff"))}
 }
 
+// newTextReader reads data as a text was read from them first, which begins with its byte order mark if there is one.
+func newTextReader(data []byte) *jsonReader { return &jsonReader{rest: readable(string(data))} }
+
 // next reads a token. It returns false at the end, and where no token can be.
 func (r *jsonReader) next() bool {
 	if r.read() {
@@ -336,6 +339,10 @@ func escapedUnit(s string) (rune, bool) {
 // appendQuoted appends a text as the library writes it.
 func appendQuoted(b []byte, s string) []byte {
 	b = append(b, '"')
+	if isPlain(s) {
+		b = append(b, s...)
+		return append(b, '"')
+	}
 	for _, c := range s {
 		switch i := strings.IndexRune("\b\f\n\r\t\"\\", c); {
 		case i >= 0:
@@ -348,6 +355,16 @@ func appendQuoted(b []byte, s string) []byte {
 		}
 	}
 	return append(b, '"')
+}
+
+// isPlain reports whether nothing of a text has to be escaped.
+func isPlain(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
 
 // copyValue appends the next value to b, behind what needs one, as the library writes it.

@@ -236,7 +236,7 @@ func (v view) eventRecord(stream string, number int64) (e messages.EventRecord, 
 // withTruncateBefore rewrites metadata so that they say $tb and keep everything else in its order, as a write to a
 // soft-deleted stream does (4.11). Metadata that are not one JSON object, and nothing else, are not rewritten.
 func withTruncateBefore(raw []byte, number int64) ([]byte, bool) {
-	r := &jsonReader{rest: readable(string(raw))}
+	r := newTextReader(raw)
 	for r.is(jsonComment) {
 		continue
 	}

@@ -224,11 +224,11 @@ func (p *peer) metadata(stream, json string) messages.AppendCompleted {
 	return m
 }
 
-func (p *peer) delete(stream string, expected int64, hard bool) *pb.DeleteStreamCompleted {
+func (p *peer) delete(stream string, expected int64, hard bool, credentials ...string) *pb.DeleteStreamCompleted {
 	p.t.Helper()
 	a := p.call(messages.Of(messages.DeleteStream, &pb.DeleteStream{
 		EventStreamId: &stream, ExpectedVersion: &expected, RequireLeader: proto.Bool(true), HardDelete: &hard,
-	}))
+	}), credentials...)
 	require.Equal(p.t, messages.DeleteStreamCompleted, a.command, "%s", a.body)
 	var m pb.DeleteStreamCompleted
 	a.into(p.t, &m)
@@ -269,10 +269,10 @@ type page struct {
 	text       string
 }
 
-func (p *peer) page(m messages.StreamRead) page {
+func (p *peer) page(m messages.StreamRead, credentials ...string) page {
 	p.t.Helper()
 	m.RequireLeader = true
-	a := p.call(&m)
+	a := p.call(&m, credentials...)
 	want := messages.ReadStreamEventsForwardCompleted
 	if m.Backward {
 		want = messages.ReadStreamEventsBackwardCompleted

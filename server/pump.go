@@ -12,8 +12,11 @@ const (
 	pumpTurn = 64 << 10
 )
 
-// publish tells the sessions which of their subscriptions have something to read.
+// publish tells the sessions which of their subscriptions have something to read, and the projections that there is more.
 func (w *writer) publish() {
+	if p := w.server.projector; p != nil {
+		signal(p.wake)
+	}
 	w.targets = w.server.subscriptions.appendTo(w.targets[:0], w.streams)
 	for _, sub := range w.targets {
 		o := sub.session.out
@@ -110,7 +113,7 @@ func (c *session) deliver(sub *subscription, v view, b *batch) (more bool, err e
 func (sub *subscription) passed(r *store.Record) {
 	switch {
 	case sub.stream == "":
-		sub.place = store.Position{Commit: r.Commit, Prepare: r.Prepare + 1}
+		sub.place = behind(r.Position())
 	case r.Number == store.DeletedNumber:
 		sub.number = noNumber
 	default:

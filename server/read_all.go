@@ -114,11 +114,11 @@ func (r *allReader) forward(from store.Position) error {
 	if from.Commit > r.at {
 		return nil
 	}
-	begin, err := r.begin(from.Commit)
+	begins, err := r.isPlace(from.Commit)
 	switch {
 	case err != nil:
 		return err
-	case begin != from.Commit && from.Commit > 0: // 0 is where the log begins, with a record that is never shown
+	case !begins && from.Commit > 0: // 0 is where the log begins, with a record that is never shown
 		return readError(fmt.Sprintf(textNoRecordBegins, from.Commit))
 	}
 	if err := cmp.Or(r.store.Log(from, r.at, r.add), r.err); err != nil || !r.any {
@@ -140,21 +140,16 @@ func (r *allReader) backward(end store.Position) error {
 	case end.Commit < noRecordEndsBelow:
 		return nil
 	}
-	begin, err := r.begin(end.Commit)
+	ends, err := r.isPlace(end.Commit)
 	switch {
 	case err != nil:
 		return err
-	case begin != end.Commit:
+	case !ends:
 		return readError(fmt.Sprintf(textNoRecordEnds, end.Commit))
 	}
-	before := store.Position{Commit: end.Commit}
-	if end.Prepare < end.Commit { // of the commit that ends here, what ends at or before Prepare
-		if before.Commit, err = r.lastBefore(end.Commit); err != nil {
-			return err
-		}
-		if before.Prepare, err = r.lastBefore(end.Prepare + 1); err != nil {
-			return err
-		}
+	before, err := r.before(end)
+	if err != nil {
+		return err
 	}
 	if err := cmp.Or(r.store.LogBackward(before, r.at, r.add), r.err); err != nil || !r.any {
 		return err
@@ -164,6 +159,27 @@ func (r *allReader) backward(end store.Position) error {
 		r.page.NextCommit, err = r.begin(r.last.Commit + 1)
 	}
 	return err
+}
+
+// before returns the place before which is all that ends at or before another: of the commit that ends at its Commit, if
+// there still is one, what ends at or before its Prepare.
+func (r *allReader) before(end store.Position) (store.Position, error) {
+	before := store.Position{Commit: end.Commit}
+	if end.Prepare >= end.Commit {
+		return before, nil
+	}
+	last, err := r.lastBefore(end.Commit)
+	if err != nil || last == nil || last.Kind != store.Event {
+		return before, err
+	}
+	if ends, err := endOf(last); err != nil || ends != end.Commit {
+		return before, err
+	}
+	before.Commit = last.Commit
+	if last, err = r.lastBefore(end.Prepare + 1); last != nil {
+		before.Prepare = last.Commit
+	}
+	return before, err
 }
 
 // add appends one event, until the page is full or cannot be sent any more.
@@ -185,6 +201,13 @@ func (r *allReader) add(e *store.Record) bool {
 	return r.left > 0 && len(r.b) <= messages.MaxFrame
 }
 
+// isPlace reports whether a record begins at a position, or did before it was scavenged: what that leaves is read from any
+// position of it, as on a real server.
+func (r *allReader) isPlace(position int64) (bool, error) {
+	begin, err := r.begin(position)
+	return begin == position || position <= r.store.ScavengedTo(), err
+}
+
 // begin returns the first place at or behind a position where a record begins: the end of the log if there is none.
 func (r *allReader) begin(position int64) (int64, error) {
 	begin := r.end
@@ -195,11 +218,11 @@ func (r *allReader) begin(position int64) (int64, error) {
 	return begin, err
 }
 
-// lastBefore returns the last place before a position where a record begins, 0 if there is none.
-func (r *allReader) lastBefore(position int64) (begin int64, err error) {
+// lastBefore returns the last record that begins before a position, nil if there is none.
+func (r *allReader) lastBefore(position int64) (last *store.Record, err error) {
 	err = r.store.LogBackward(store.Position{Commit: position}, r.end-1, func(e *store.Record) bool {
-		begin = e.Commit
+		last = e
 		return false
 	})
-	return begin, err
+	return last, err
 }

@@ -258,6 +258,9 @@ func TestReadAllTransaction(t *testing.T) {
 	m := store.NewMemory(before)
 	event := func(stream string, number, commit, prepare, end int64) {
 		e := messages.EventRecord{Stream: stream, Number: number}
+		if commit == prepare {
+			e.Data = make([]byte, end-commit-recordSize(stream, &messages.NewEvent{})) // as large as it was
+		}
 		require.NoError(t, m.Stage(end, store.Record{Stream: stream, Number: number, Commit: commit, Prepare: prepare, Encoded: e.AppendTo(nil)}))
 	}
 	pending := func(at, end int64) {

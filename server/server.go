@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,8 +22,14 @@ type Config struct {
 	TCP string
 	// HTTP is the address of the HTTP side, such as "127.0.0.1:2113"; "" means "127.0.0.1:0", and Off that there is none.
 	HTTP string
-	// Projections switches the system's index streams on: $ce-, $et-, $streams and $category-.
+	// Projections has the server index all events of user streams like a real one whose system projections run: by category
+	// in $ce-CATEGORY, by type in $et-TYPE, the streams in $streams and by category in $category-CATEGORY. The links come
+	// shortly after their events, in the order of the log; see Server.WaitForProjections.
 	Projections bool
+	// Secure is a second address, for connections with TLS from the first byte; "" means that none is offered. It needs TLS.
+	Secure string
+	// TLS has the certificate of the server. Versions before 1.2 are refused unless it says otherwise.
+	TLS *tls.Config
 	// Logger gets what happens to the server and its connections; nil means that nothing is logged. Neither data nor
 	// passwords are ever logged.
 	Logger *slog.Logger
@@ -59,7 +66,8 @@ type Server struct {
 	log      *slog.Logger
 	listener net.Listener
 	url      string
-	http     *httpSide // nil without one
+	secure   net.Listener // nil without one
+	http     *httpSide    // nil without one
 
 	now           func() time.Time
 	store         store.Store
@@ -68,11 +76,12 @@ type Server struct {
 	metadata      metadataCache
 	subscriptions registry
 	writer        *writer
+	projector     *projector // nil without projections
 
 	stop      chan struct{} // closed by Close: nobody sends
 	closeOnce sync.Once
 	closeErr  error
-	accepting sync.WaitGroup // the accept loop and the sessions
+	accepting sync.WaitGroup // the accept loop, the sessions and the projector
 	writing   sync.WaitGroup // the writer, which ends after the sessions
 
 	mu       sync.Mutex
@@ -119,15 +128,31 @@ func Start(cfg Config) (*Server, error) {
 	err = s.writer.begin()
 	if err != nil {
 		err = fmt.Errorf("begin the log: %w", err)
-	} else if cfg.HTTP != Off {
-		s.http, err = s.startHTTP(&cfg)
+	} else {
+		s.secure, err = listenSecure(&cfg)
+	}
+	if err == nil && cfg.HTTP != Off {
+		s.http, err = s.listenHTTP(&cfg)
 	}
 	if err != nil {
 		_ = listener.Close()
+		if s.secure != nil {
+			_ = s.secure.Close()
+		}
 		return nil, err
 	}
+	if cfg.Projections {
+		s.projector = newProjector(s)
+		s.accepting.Go(s.projector.run)
+	}
 	s.writing.Go(s.writer.run)
-	s.accepting.Go(s.accept)
+	if s.http != nil {
+		s.http.serve()
+	}
+	s.accepting.Go(func() { s.accept(s.listener) })
+	if s.secure != nil {
+		s.accepting.Go(func() { s.accept(s.secure) })
+	}
 	s.log.LogAttrs(context.Background(), slog.LevelInfo, "server started", slog.String("url", s.url))
 	return s, nil
 }
@@ -153,13 +178,26 @@ func (s *Server) HTTPURL() string {
 	return s.http.url
 }
 
+// SecureURL is URL for TLS, such as tls://127.0.0.1:49153; "" when Config.Secure was.
+func (s *Server) SecureURL() string {
+	if s.secure == nil {
+		return ""
+	}
+	return "tls://" + reachable(s.secure.Addr().String())
+}
+
 // Close ends the server and all its connections, and returns when its last goroutine has ended. What was written is
 // gone. Further calls wait for the first and return the same.
 func (s *Server) Close() error {
 	s.closeOnce.Do(func() {
 		close(s.stop)
-		if err := s.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-			s.closeErr = err
+		for _, l := range []net.Listener{s.listener, s.secure} {
+			if l == nil {
+				continue
+			}
+			if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+				s.closeErr = errors.Join(s.closeErr, err)
+			}
 		}
 		if s.http != nil {
 			s.closeErr = errors.Join(s.closeErr, s.http.close())
@@ -189,11 +227,11 @@ func (s *Server) endSessions(cause error) {
 }
 
 // accept takes connections until the listener is closed.
-func (s *Server) accept() {
+func (s *Server) accept(l net.Listener) {
 	const first, longest = 5 * time.Millisecond, time.Second
 	pause := first
 	for {
-		conn, err := s.listener.Accept()
+		conn, err := l.Accept()
 		if err == nil {
 			pause = first
 			s.serve(conn)

@@ -39,8 +39,11 @@ type session struct {
 	names    messages.Names
 	scratch  []byte // where small replies are made
 	identity identity
-	subs     map[messages.ID]*subscription // the last one of each id, which is the one that can be removed
-	orphans  []*subscription               // earlier ones of the same id, which deliver until the connection ends
+	// submitted: the writer has requests of this session's and was not woken up for them yet. It is once all that came
+	// together was taken, so that what a client sends in one segment is decided together.
+	submitted bool
+	subs      map[messages.ID]*subscription // the last one of each id, which is the one that can be removed
+	orphans   []*subscription               // earlier ones of the same id, which deliver until the connection ends
 }
 
 const (
@@ -70,6 +73,7 @@ func (c *session) start() {
 	c.running.Go(c.watch)
 	c.server.accepting.Go(func() {
 		c.readLoop()
+		c.wakeWriter()
 		c.running.Wait()
 		c.unsubscribeAll()
 		c.server.forget(c)
@@ -103,6 +107,9 @@ func (r *countingReader) Read(b []byte) (int, error) {
 
 func (c *session) readLoop() {
 	for {
+		if c.submitted && !c.reader.Ready() {
+			c.wakeWriter()
+		}
 		var err error
 		if c.frame, err = c.reader.Next(); err != nil {
 			c.endReading(err)
@@ -121,16 +128,19 @@ func (c *session) readLoop() {
 
 var errPeerClosed = errors.New("the peer closed the connection")
 
-// errProtocol is a fault of the peer that costs it the connection: a BadRequest without an id is sent first.
-type errProtocol string
+// errProtocol is a fault of the peer that costs it the connection: a BadRequest is sent first (4.20).
+type errProtocol struct {
+	id   messages.ID // of the request, zero for what is no package
+	text string
+}
 
-func (e errProtocol) Error() string { return string(e) }
+func (e errProtocol) Error() string { return e.text }
 
 // endReading ends the session for what Next returned.
 func (c *session) endReading(err error) {
 	switch {
 	case errors.Is(err, messages.ErrMalformed), errors.Is(err, messages.ErrFrameTooLarge):
-		err = errProtocol(frameText(err))
+		err = errProtocol{text: frameText(err)}
 	case errors.Is(err, io.EOF):
 		err = errPeerClosed
 	}
@@ -144,8 +154,8 @@ func (c *session) endWith(err error) {
 		c.end(err)
 		return
 	}
-	frame := messages.AppendFrameStart(nil, messages.BadRequest, messages.ID{}, nil)
-	frame, _ = messages.EndFrame(append(frame, fault...), 0)
+	frame := messages.AppendFrameStart(nil, messages.BadRequest, fault.id, nil)
+	frame, _ = messages.EndFrame(append(frame, fault.text...), 0)
 	c.out.finish(frame, fault)
 }
 

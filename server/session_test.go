@@ -58,7 +58,8 @@ func TestCommandsThatAreRefused(t *testing.T) {
 		messages.Authenticated:                      "Authenticated.\n",
 		messages.NotAuthenticated:                   "NotAuthenticated.\n",
 		messages.ClientIdentified:                   "ClientIdentified.\n",
-		messages.TransactionStart:                   "TransactionStart.\nnot supported by this server yet: TransactionStart",
+		messages.TransactionStart:                   "TransactionStart.\n",
+		messages.CreatePersistentSubscription:       "CreatePersistentSubscription.\nnot supported by this server yet: CreatePersistentSubscription",
 	} {
 		a := p.ask(command, 0, p.id(), "")
 		require.Equal(t, messages.BadRequest, a.command, text)
@@ -143,7 +144,7 @@ func TestZeroID(t *testing.T) {
 		messages.WriteEvents:       messages.BadRequest,
 		messages.ReadEvent:         messages.BadRequest,
 		messages.SubscribeToStream: messages.BadRequest,
-		messages.ScavengeDatabase:  messages.BadRequest,
+		messages.ScavengeDatabase:  messages.ScavengeDatabaseCompleted,
 	} {
 		body := ""
 		if command == messages.ReadEvent || command == messages.SubscribeToStream {
@@ -167,7 +168,7 @@ func TestUnknownFlagsAreIgnored(t *testing.T) {
 	}
 }
 
-// TestFaultsThatCloseTheConnection: a BadRequest without an id, and the end.
+// TestFaultsThatCloseTheConnection: a BadRequest, and the end. Only a trusted write is refused by its id.
 func TestFaultsThatCloseTheConnection(t *testing.T) {
 	id := messages.ID{7}
 	for what, test := range map[string]struct {
@@ -194,7 +195,11 @@ func TestFaultsThatCloseTheConnection(t *testing.T) {
 		said := p.closed()
 		require.Len(t, said, 1, what)
 		require.Equal(t, messages.BadRequest, said[0].command, what)
-		require.Equal(t, messages.ID{}, said[0].id, what)
+		want := messages.ID{}
+		if test.text == textTrusted {
+			want = id
+		}
+		require.Equal(t, want, said[0].id, what)
 		require.True(t, strings.HasPrefix(string(said[0].body), test.text), "%s: %s", what, said[0].body)
 	}
 }
@@ -326,7 +331,7 @@ func TestTheShareOfASession(t *testing.T) {
 	o := newOutput()
 	require.True(t, o.reserve(maxShareBytes+1))
 	require.False(t, o.reserve(1))
-	require.NoError(t, o.answer(nil, maxShareBytes+1))
+	require.NoError(t, o.answer(nil, 1, maxShareBytes+1))
 	<-o.room
 	for range maxShareRequests {
 		require.True(t, o.reserve(0))

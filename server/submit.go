@@ -18,9 +18,10 @@ type share struct {
 }
 
 // submit hands a request to the writer, waiting while the session's share is used up.
-func (c *session) submit(r *request) error {
-	r.size = len(r.body)
+func (c *session) submit(r *request, size int) error {
+	r.size = size
 	for !c.out.reserve(r.size) {
+		c.wakeWriter()
 		c.holding.Store(true)
 		select {
 		case <-c.out.room:
@@ -30,7 +31,16 @@ func (c *session) submit(r *request) error {
 		c.holding.Store(false)
 	}
 	c.server.writer.enqueue(r)
+	c.submitted = true
 	return nil
+}
+
+// wakeWriter tells the writer of what was submitted.
+func (c *session) wakeWriter() {
+	if c.submitted {
+		c.submitted = false
+		signal(c.server.writer.wake)
+	}
 }
 
 // reserve takes a part of the share. A request of any size is let in when there is no other.
@@ -47,11 +57,24 @@ func (o *output) reserve(size int) bool {
 	return true
 }
 
-// answer queues the answer to a request and gives its part of the share back. For the writer.
-func (o *output) answer(frame []byte, size int) error {
+// giveBack gives the bytes of a request back, which is still to be answered.
+func (o *output) giveBack(size int) {
 	o.mu.Lock()
-	err := o.add(frame)
-	o.share.requests--
+	o.share.bytes -= size
+	waiting := o.share.waiting
+	o.share.waiting = false
+	o.mu.Unlock()
+	if waiting {
+		signal(o.room)
+	}
+}
+
+// answer queues the answers to so many requests and gives their part of the share back. For the writer.
+func (o *output) answer(frames []byte, requests, size int) error {
+	o.mu.Lock()
+	err := o.add(frames)
+	o.frames += requests - 1
+	o.share.requests -= requests
 	o.share.bytes -= size
 	waiting := o.share.waiting
 	o.share.waiting = false
@@ -63,33 +86,68 @@ func (o *output) answer(frame []byte, size int) error {
 	return err
 }
 
-// answer sends a request's answer and takes the request back.
+// answers are those of one session that are not queued yet: mostly many requests that follow each other are of one.
+type answers struct {
+	session        *session
+	frames         []byte
+	requests, size int
+}
+
+// maxAnswers is how many bytes of answers are queued together.
+const maxAnswers = chunkSize / 2
+
+// answer answers a request, once sendAnswers is called, and takes it back.
 func (w *writer) answer(r *request) {
 	if r.own != nil {
 		r.own <- r.answer
 		w.release(r)
 		return
 	}
-	b := r.appendAnswer(w.scratch[:0])
-	b, err := messages.EndFrame(b, 0)
-	if err == nil {
-		err = r.session.out.answer(b, r.size)
+	if r.links != nil {
+		signal(r.links.done)
+		return
 	}
+	a := &w.answers
+	if r.session != a.session || len(a.frames) > maxAnswers {
+		w.sendAnswers()
+	}
+	start := len(a.frames)
+	frames, err := messages.EndFrame(r.appendAnswer(a.frames), start)
 	if err != nil {
 		r.session.end(err)
 	}
-	w.scratch = b
+	a.session, a.frames = r.session, frames
+	a.requests++
+	a.size += r.size
 	w.release(r)
+}
+
+// sendAnswers queues what was answered.
+func (w *writer) sendAnswers() {
+	a := &w.answers
+	if a.session == nil {
+		return
+	}
+	if err := a.session.out.answer(a.frames, a.requests, a.size); err != nil {
+		a.session.end(err)
+	}
+	*a = answers{frames: a.frames[:0]}
 }
 
 // appendAnswer appends the answer as a frame that EndFrame finishes. Encoding into memory does not fail.
 func (r *request) appendAnswer(b []byte) []byte {
-	if r.command == messages.DeleteStream {
+	switch r.command {
+	case messages.WriteEvents:
+		b = messages.AppendFrameStart(b, messages.WriteEventsCompleted, r.id, nil)
+		b, _ = r.answer.AppendTo(b)
+	case messages.DeleteStream:
 		b = messages.AppendFrameStart(b, messages.DeleteStreamCompleted, r.id, nil)
 		b, _ = appendDeleteCompleted(b, &r.answer)
-		return b
+	case messages.ScavengeDatabase:
+		b = messages.AppendFrameStart(b, messages.ScavengeDatabaseCompleted, r.id, nil)
+		b, _ = messages.Of(messages.ScavengeDatabaseCompleted, r.scavenged).AppendTo(b)
+	default:
+		b = r.appendTransactionAnswer(b)
 	}
-	b = messages.AppendFrameStart(b, messages.WriteEventsCompleted, r.id, nil)
-	b, _ = r.answer.AppendTo(b)
 	return b
 }

@@ -23,6 +23,7 @@ const (
 	textWrongVersion  = "Wrong expected version."
 	textStreamDeleted = "Stream is deleted."
 	textAccessDenied  = "Access denied."
+	textCommitTimeout = "Commit phase timeout."
 )
 
 // writeEvents takes a WriteEvents request and leaves the rest to the writer.
@@ -42,7 +43,7 @@ func (c *session) writeEvents(f *messages.Frame, u *user) error {
 		c.server.writer.release(r)
 		return nil
 	}
-	return c.submit(r)
+	return c.submit(r, len(f.Body))
 }
 
 // acceptable reports whether a request can be decided at all (4.2, 4.6); names are made readable on the way.
@@ -51,8 +52,12 @@ func acceptable(m *messages.Append) bool {
 	if m.Stream == "" || m.Stream == metaPrefix || m.Expected == expectInvalid || m.Expected < expectStreamExists {
 		return false
 	}
-	for i := range m.Events {
-		e := &m.Events[i]
+	return acceptableEvents(m.Events)
+}
+
+func acceptableEvents(events []messages.NewEvent) bool {
+	for i := range events {
+		e := &events[i]
 		e.Type = readable(e.Type)
 		if e.ID == (uuid.UUID{}) || e.Type == "" || len(e.Data)+len(e.Metadata)+2*characters(e.Type) > maxEventSize {
 			return false
@@ -67,6 +72,7 @@ type verdict uint8
 const (
 	appendAll verdict = iota
 	idempotent
+	undecided // idempotent to events that are not committed yet
 	wrongVersion
 	streamDeleted
 )
@@ -107,6 +113,13 @@ func (w *writer) decide(stream string, expected int64, events []messages.NewEven
 		err = w.decideBehind(&d, stream, expected, events)
 	case expected > info.last: // 5
 		d.verdict = wrongVersion
+	}
+	if d.verdict == idempotent && err == nil {
+		var committed store.Head
+		committed, err = w.store.Head(stream, w.store.Tip().Commit)
+		if committed.Last < d.last {
+			d.verdict = undecided
+		}
 	}
 	return d, err // 6: appendAll, the ids are not looked at
 }
@@ -185,6 +198,8 @@ func (w *writer) append(r *request) error {
 		r.answer = refused(messages.WrongExpectedVersion, d.info.last)
 	case idempotent:
 		r.answer = completed(d.first, d.last, -1)
+	case undecided:
+		r.answer = refused(messages.CommitTimeout, -1)
 	default:
 		return w.appendEvents(r, &d)
 	}
@@ -194,7 +209,7 @@ func (w *writer) append(r *request) error {
 // appendEvents stages the events of a write behind the last one, and what undeletes the stream behind them.
 func (w *writer) appendEvents(r *request, d *decision) error {
 	m := &r.write
-	now := w.now()
+	now := w.moment
 	undeletion, err := w.undeletionBy(m.Stream, d)
 	if err != nil {
 		return err
@@ -202,7 +217,7 @@ func (w *writer) appendEvents(r *request, d *decision) error {
 	first, last := d.info.last+1, d.info.last+int64(len(m.Events))
 	var position int64
 	if len(m.Events) == 0 {
-		position, err = w.stageVoid(m.Stream) // 4.5
+		position, err = w.stagePlace(store.Void, recordSize(m.Stream, &messages.NewEvent{})) // 4.5
 	}
 	for i := range m.Events {
 		if err == nil {
@@ -243,6 +258,8 @@ func refusal(result messages.OperationResult) string {
 		return textStreamDeleted
 	case messages.AccessDenied:
 		return textAccessDenied
+	case messages.CommitTimeout:
+		return textCommitTimeout
 	default:
 		return ""
 	}

@@ -1,8 +1,11 @@
 package server
 
 import (
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
@@ -303,16 +306,53 @@ func TestNamesAloneDeny(t *testing.T) {
 	}
 }
 
-// TestTheSameWriteTwiceInOneSegment: ours is committed by the time the copy comes.
+// TestTheSameWriteTwiceInOneSegment: the second is not decided while the first is not committed, and is told so when the
+// server next looks for what is over 2 s old, which it does each second of its life.
 func TestTheSameWriteTwiceInOneSegment(t *testing.T) {
-	p := run(t).peer(t)
-	request := &messages.Append{Stream: "s", Expected: expectNoStream, Events: events("a")}
-	first, second := p.id(), p.id()
-	p.write(append(frame(t, first, request), frame(t, second, request)...))
-	var m messages.AppendCompleted
-	require.NoError(t, m.Decode(p.reply(first).body))
-	require.Equal(t, messages.Success, m.Result)
-	require.NoError(t, m.Decode(p.reply(second).body))
-	require.Equal(t, messages.Success, m.Result)
-	require.EqualValues(t, -1, m.Commit)
+	for at, want := range map[time.Duration]time.Duration{
+		0: 2 * time.Second, time.Millisecond: 3 * time.Second, 900 * time.Millisecond: 3 * time.Second, time.Second: 3 * time.Second,
+	} {
+		for _, expected := range []int64{expectNoStream, expectAny} {
+			synctest.Test(t, func(t *testing.T) {
+				n := run(t)
+				began := time.Now()
+				p := n.peer(t)
+				time.Sleep(at)
+				request := &messages.Append{Stream: "s", Expected: expected, Events: events("a")}
+				first, second, third := p.id(), p.id(), p.id()
+				p.write(slices.Concat(frame(t, first, request), frame(t, second, request), frame(t, third, messages.Raw(messages.Ping, nil))))
+				var m messages.AppendCompleted
+				require.NoError(t, m.Decode(p.reply(first).body))
+				require.Equal(t, completed(0, 0, m.Commit), m)
+				require.Equal(t, messages.Pong, p.reply(third).command)
+				require.Equal(t, at, time.Since(began))
+				require.NoError(t, m.Decode(p.reply(second).body))
+				require.Equal(t, refused(messages.CommitTimeout, -1), m)
+				require.Equal(t, want, time.Since(began), "sent after %s", at)
+				require.Equal(t, completed(0, 0, -1), p.append("s", expected, "a"))
+			})
+		}
+	}
+}
+
+// TestWhatTimesOutIsForgottenWithItsConnection: nobody waits for it, and it hurts nobody when it is due.
+func TestWhatTimesOutIsForgottenWithItsConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := run(t)
+		p, other := n.peer(t), n.peer(t)
+		request := &messages.Append{Stream: "s", Expected: expectAny, Events: events("a")}
+		first, second := p.id(), p.id()
+		p.write(slices.Concat(frame(t, first, request), frame(t, second, request)))
+		p.reply(first)
+		require.NoError(t, p.conn.Close())
+		time.Sleep(4 * time.Second)
+		other.appended("s", 0, "b")
+		p = n.peer(t)
+		p.write(slices.Concat(frame(t, first, request), frame(t, second, request))) // both are known now
+		p.reply(first)
+		p.reply(second)
+		began := time.Now()
+		require.NoError(t, n.Close())
+		require.Zero(t, time.Since(began))
+	})
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/goeventstore/eventstore/messages"
+	"github.com/goeventstore/eventstore/messages/pb"
 	"github.com/goeventstore/eventstore/server/internal/store"
 )
 
@@ -24,10 +25,18 @@ type writer struct {
 
 	end     int64 // the position of the next record
 	arena   arena
-	record  [1]store.Record // the one being staged
+	staging [1]store.Record // the one being staged
 	streams []string        // those that the batch at hand has events for
-	scratch []byte
 	targets []*subscription
+	late    late
+
+	moment  time.Time // when the batch at hand was taken: the time stamp of its events
+	answers answers
+
+	transactions transactions
+
+	scavenge   *scavenge     // the one under way, or nil
+	scavenging chan struct{} // it has something for the writer to do; one place is enough, and nobody closes it
 
 	// wake tells the writer that requests wait, or that it is to end. Anyone sends without blocking; nobody closes it.
 	wake chan struct{}
@@ -43,17 +52,22 @@ type writer struct {
 // maxBatch bounds how many requests are committed together, so that the first of a long queue is not kept waiting.
 const maxBatch = 1024
 
-// request is a write or a delete on its way through the writer. It owns all it refers to.
+// request is what a client asks of the writer, on its way through it. It owns all it refers to.
 type request struct {
 	session *session
+	user    *user // of what has its right looked at by the writer
 	id      messages.ID
-	command messages.Command // WriteEvents or DeleteStream
-	write   messages.Append  // the stream and the expected version of a delete too
-	body    []byte           // what write aliases
+	command messages.Command
+	write   messages.Append // the stream and the expected version of a delete too, and what a transaction has of it
+	body    []byte          // what write aliases
 	hard    bool
-	size    int // what it counts in the session's share
-	answer  messages.AppendCompleted
-	own     chan messages.AppendCompleted // of a request of the server's own, without a session: where the answer goes
+	// transaction is the id of one.
+	transaction int64
+	scavenged   *pb.ScavengeDatabaseCompleted // the answer to a ScavengeDatabase
+	size        int                           // what it counts in the session's share
+	answer      messages.AppendCompleted
+	own         chan messages.AppendCompleted // of a request of the server's own, without a session: where the answer goes
+	links       *linkBatch                    // of the projections, instead of all that
 }
 
 // maxKept is how much of a request's buffers is kept for the next one.
@@ -68,7 +82,11 @@ func newWriter(s *Server, newID func() uuid.UUID) *writer {
 		newID:  newID,
 		end:    s.store.Tip().End,
 		wake:   make(chan struct{}, 1),
-		ended:  make(chan struct{}),
+		late:   newLate(),
+
+		transactions: newTransactions(maxTransactionBytes),
+		scavenging:   make(chan struct{}, 1),
+		ended:        make(chan struct{}),
 	}
 	w.pool.New = func() any { return new(request) }
 	return w
@@ -88,12 +106,12 @@ func (w *writer) release(r *request) {
 	w.pool.Put(r)
 }
 
-// enqueue hands a request over. Sessions keep their share, so that what waits is bounded.
+// enqueue hands a request over; who does so wakes the writer when it has no more of them. Sessions keep their share, so
+// that what waits is bounded.
 func (w *writer) enqueue(r *request) {
 	w.mu.Lock()
 	w.waiting = append(w.waiting, r)
 	w.mu.Unlock()
-	signal(w.wake)
 }
 
 // close makes run return. The sessions have ended by then.
@@ -106,8 +124,21 @@ func (w *writer) close() {
 
 func (w *writer) run() {
 	defer close(w.ended)
+	defer w.late.timer.Stop()
 	var taken []*request
-	for range w.wake {
+	for {
+		select {
+		case <-w.wake:
+		case <-w.late.timer.C:
+			w.answerLate()
+			continue
+		case <-w.scavenging:
+			if err := w.stepScavenge(); err != nil {
+				w.fail(err)
+				return
+			}
+			continue
+		}
 		w.mu.Lock()
 		taken, w.waiting = w.waiting, taken[:0]
 		closed := w.closed
@@ -130,17 +161,12 @@ func (w *writer) run() {
 // commit decides, stores and answers a batch.
 func (w *writer) commit(batch []*request) error {
 	w.streams = w.streams[:0]
+	w.moment = w.now()
 	for _, r := range batch {
 		if r.own != nil {
 			w.identify(r)
 		}
-		var err error
-		if r.command == messages.DeleteStream {
-			err = w.delete(r)
-		} else {
-			err = w.append(r)
-		}
-		if err != nil {
+		if err := w.serve(r); err != nil {
 			return err
 		}
 	}
@@ -152,8 +178,16 @@ func (w *writer) commit(batch []*request) error {
 	}
 	w.publish()
 	for _, r := range batch {
-		w.answer(r)
+		switch {
+		case r.answer.Result == messages.CommitTimeout:
+			w.timesOut(r)
+		case w.scavenge != nil && w.scavenge.request == r:
+			w.runScavenge()
+		default:
+			w.answer(r)
+		}
 	}
+	w.sendAnswers()
 	return nil
 }
 
@@ -173,6 +207,27 @@ func (w *writer) takeUp() error {
 	return nil
 }
 
+// serve decides a request and stages what it adds. The answer is sent when that is committed.
+func (w *writer) serve(r *request) error {
+	if r.links != nil {
+		return w.writeLinks(r.links)
+	}
+	switch r.command {
+	case messages.WriteEvents:
+		return w.append(r)
+	case messages.DeleteStream:
+		return w.delete(r)
+	case messages.TransactionStart:
+		return w.startTransaction(r)
+	case messages.TransactionWrite:
+		return w.writeTransaction(r)
+	case messages.TransactionCommit:
+		return w.commitTransaction(r)
+	default:
+		return w.startScavenge(r)
+	}
+}
+
 // fail ends the server's connections: a store that failed cannot tell any more what is stored.
 func (w *writer) fail(err error) {
 	w.server.log.LogAttrs(context.Background(), slog.LevelError, "the store failed", slog.Any("err", err))
@@ -187,6 +242,39 @@ func (w *writer) staged() view {
 
 // stage puts an event behind the last one of its stream and returns its position.
 func (w *writer) stage(stream string, number int64, e *messages.NewEvent, now time.Time) (int64, error) {
+	position := w.end
+	w.staging[0] = w.record(stream, number, e, now)
+	return position, w.stageRecords(recordSize(stream, e), w.staging[:])
+}
+
+// stageRecords puts records, which take so much of the log together, at its end. All that is written goes this way.
+func (w *writer) stageRecords(size int64, records []store.Record) error {
+	w.end += size
+	if err := w.store.Stage(w.end, records...); err != nil {
+		return err
+	}
+	for i := range records {
+		r := &records[i]
+		if r.Kind != store.Event {
+			continue
+		}
+		w.ids.Add(r.ID, store.Place{Stream: r.Stream, Number: r.Number})
+		if n := len(w.streams); n == 0 || w.streams[n-1] != r.Stream {
+			w.streams = append(w.streams, r.Stream)
+		}
+	}
+	return nil
+}
+
+// stagePlace takes a place in the log for what is no event, and returns its position.
+func (w *writer) stagePlace(kind store.Kind, size int64) (int64, error) {
+	position := w.end
+	w.staging[0] = store.Record{Kind: kind, Commit: position, Prepare: position}
+	return position, w.stageRecords(size, w.staging[:])
+}
+
+// record is an event as it is stored, at the end of the log.
+func (w *writer) record(stream string, number int64, e *messages.NewEvent, now time.Time) store.Record {
 	contentType := int32(0)
 	if e.ContentType == 1 {
 		contentType = 1
@@ -197,33 +285,29 @@ func (w *writer) stage(stream string, number int64, e *messages.NewEvent, now ti
 		Stream: stream, Number: number, ID: e.ID, Type: e.Type, ContentType: contentType, MetadataType: contentType,
 		Data: e.Data, Metadata: e.Metadata, Created: ticks, CreatedEpoch: now.UnixMilli(),
 	}
-	position := w.end
-	w.end += recordSize(stream, e)
-	w.record[0] = store.Record{
-		Stream: stream, Number: number, ID: e.ID, Type: e.Type, Commit: position, Prepare: position, Created: ticks,
+	return store.Record{
+		Stream: stream, Number: number, ID: e.ID, Type: e.Type, Commit: w.end, Prepare: w.end, Created: ticks,
 		Encoded: w.arena.encode(&event),
 	}
-	if err := w.store.Stage(w.end, w.record[:]...); err != nil {
-		return 0, err
-	}
-	w.ids.Add(e.ID, store.Place{Stream: stream, Number: number})
-	if n := len(w.streams); n == 0 || w.streams[n-1] != stream {
-		w.streams = append(w.streams, stream)
-	}
-	return position, nil
-}
-
-// stageVoid takes the place in the log that a write without events has and returns its position.
-func (w *writer) stageVoid(stream string) (int64, error) {
-	position := w.end
-	w.end += recordSize(stream, &messages.NewEvent{})
-	return position, w.store.Stage(w.end, store.Record{Kind: store.Void, Commit: position, Prepare: position})
 }
 
 // recordSize is how far a record moves the log on a real server, measured there.
 func recordSize(stream string, e *messages.NewEvent) int64 {
 	const fixed = 88
 	return int64(fixed + prefixed(len(stream)) + prefixed(len(e.Type)) + len(e.Data) + len(e.Metadata))
+}
+
+// commitSize is that of the record that commits a transaction.
+const commitSize = 66
+
+// endOf returns where the record of an event ends: that of its commit, if it is one of a transaction.
+func endOf(r *store.Record) (int64, error) {
+	if r.Commit != r.Prepare {
+		return r.Commit + commitSize, nil
+	}
+	var e messages.EventRecord
+	err := e.Decode(r.Encoded, nil)
+	return r.Commit + recordSize(r.Stream, &messages.NewEvent{Type: e.Type, Data: e.Data, Metadata: e.Metadata}), err
 }
 
 // prefixed is the size of a text of n bytes with its length, 7 bits a byte, in front.

@@ -103,7 +103,7 @@ func (c *loadCase) overMemory(name string) (sample, error) {
 		return sample{}, errors.Join(err, end.Close())
 	}
 	s, err := c.sample(conn, func() (cost, error) { return used(), nil })
-	return s, errors.Join(err, conn.Close(), end.Close())
+	return s, errors.Join(err, closed(conn), end.Close())
 }
 
 // measure runs a case against a server in a process of its own.
@@ -140,16 +140,31 @@ func (c *loadCase) measure(name, profile string) (s sample, err error) {
 	if err != nil {
 		return s, err
 	}
-	defer func() { err = errors.Join(err, conn.Close()) }()
+	defer func() { err = errors.Join(err, closed(conn)) }()
 	return c.sample(conn, func() (u cost, err error) {
 		return u, errors.Join(out.Encode(true), in.Decode(&u))
 	})
 }
 
+// closed closes a connection, which a client may have done before.
+func closed(conn net.Conn) error {
+	if err := conn.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
 // sample runs the load and looks before and after it what the server has used.
-func (c *loadCase) sample(conn net.Conn, look func() (cost, error)) (sample, error) {
-	l, err := newLoad(conn, c)
-	if err != nil {
+func (c *loadCase) sample(conn net.Conn, look func() (cost, error)) (s sample, err error) {
+	var l interface{ run(ops int) error }
+	if c.Callers {
+		callers, err := newCallers(conn, c)
+		if err != nil {
+			return sample{}, err
+		}
+		defer func() { err = errors.Join(err, callers.client.Close()) }()
+		l = callers
+	} else if l, err = newLoad(conn, c); err != nil {
 		return sample{}, err
 	}
 	if err := l.run(c.Ops / 10); err != nil { // to warm up

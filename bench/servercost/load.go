@@ -19,6 +19,7 @@ type loadCase struct {
 	Memory        bool
 	InFlight, Ops int
 	Write         int     // how many requests go into one write of the client; 0 for all that may go
+	Callers       bool    // the load is this library's client, with as many callers as are in flight
 	Limit         float64 // of the ratio; 0 for none
 }
 
@@ -29,10 +30,11 @@ const (
 )
 
 var cases = []loadCase{
-	{Name: "append, 1,024 in flight", InFlight: 1024, Write: 64, Ops: 400_000, Limit: 10},
+	{Name: "append, 1,024 callers", InFlight: 1024, Callers: true, Ops: 400_000, Limit: 10},
 	{Name: "page of 500, 1 in flight", Page: true, InFlight: 1, Ops: 6_000, Limit: 4},
 	{Name: "page of 500, 8 in flight", Page: true, InFlight: 8, Ops: 6_000},
 	{Name: "append, 1,024 in flight, 16 a write", InFlight: 1024, Write: 16, Ops: 400_000},
+	{Name: "append, 1,024 in flight, 64 a write", InFlight: 1024, Write: 64, Ops: 400_000},
 	{Name: "append, 1,024 in flight, in bursts", InFlight: 1024, Ops: 400_000},
 	{Name: "append, 1 in flight", InFlight: 1, Ops: 20_000},
 	{Name: "append, 1,024 in flight, memory", Memory: true, InFlight: 1024, Write: 64, Ops: 400_000},

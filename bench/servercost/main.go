@@ -9,8 +9,9 @@
 // what counts is the ratio within one run, each server's cheapest round beside the other's, since what else the machine
 // does can only add to a round. The other columns are those of that round.
 //
-// How cheap the canned server's answers are depends most on how many requests one read brings it. A client that has many
-// callers gathers some tens in a write: the load does so with 64, and other rows show fewer, and as many as may go.
+// How cheap the canned server's answers are depends most on how many requests one read brings it. The row with a limit has
+// the load of this library's client with 1,024 callers, which gathers what they want to send; others have a fixed
+// number of requests in each write, and as many as may go.
 //
 // In the rows over memory the load runs in the server's process, over the in-memory network of the tests: their cost
 // is that of both and has no limit.

@@ -112,6 +112,10 @@ func TestServe(t *testing.T) {
 			e, err := c.ReadEvent(ctx, "a", eventstore.Start)
 			require.NoError(t, err)
 			require.Equal(t, "data", string(e.Event.Data))
+			require.Eventually(t, func() bool { // --projections
+				e, err := c.ReadEvent(ctx, "$et-t", eventstore.Start)
+				return err == nil && e.Event.Stream == "a" && string(e.Link.Data) == "0@a"
+			}, 10*time.Second, time.Millisecond)
 			require.Contains(t, ping(t, p.http), "Ping request successfully handled")
 
 			// The client is connected still, and the HTTP connection too.

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -45,13 +46,29 @@ var (
 	idFields = []protoreflect.Name{"event_id", "processed_event_ids"}
 )
 
+// tookField is how long something took.
+const tookField = protoreflect.Name("total_time_ms")
+
 const (
 	ticksField = protoreflect.Name("created")
 	epochField = protoreflect.Name("created_epoch")
 )
 
-// varying are the parts of a text that differ from run to run: ids, and times of day.
-var varying = regexp.MustCompile(`[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)`)
+// varying are the parts of a text that differ from run to run: ids, times of day, how long something took, addresses, and in
+// the metadata of links positions and the version of the projection, which depends on the order in which a server made them
+// and on how often they were reset.
+var varying = regexp.MustCompile(`[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)` +
+	`|\b\d\d:\d\d:\d\d(\.\d{7})?\b|\b127\.0\.0\.1:\d+\b|"\$[cp]":\d+|"\$v":"\d+:-1:\d+:3"`)
+
+// positionIn returns the position that such a part is, after its key.
+func positionIn(part string) (key string, position int64, ok bool) {
+	if !strings.HasPrefix(part, `"$c":`) && !strings.HasPrefix(part, `"$p":`) {
+		return "", 0, false
+	}
+	key = part[:len(`"$c":`)]
+	position, err := strconv.ParseInt(part[len(key):], 10, 64)
+	return key, position, err == nil
+}
 
 // learned is what each value of a recording is in this run. The same recorded value is always the same of ours, and a
 // position that was behind another is never before it; but the answers of one round, to requests that were under way
@@ -60,6 +77,7 @@ type learned struct {
 	began     time.Time
 	round     int
 	positions map[int64]place // by the recorded one
+	invented  map[int64]bool  // positions that the client made up: they stay as they are
 	ids       map[uuid.UUID]uuid.UUID
 	takenIDs  map[uuid.UUID]bool
 	sent      map[uuid.UUID]bool // ids that the client chose: they stay as they are
@@ -71,7 +89,7 @@ type learned struct {
 func (k *learned) clone() *learned {
 	c := *k
 	c.positions, c.ids, c.takenIDs = maps.Clone(k.positions), maps.Clone(k.ids), maps.Clone(k.takenIDs)
-	c.created, c.times = maps.Clone(k.created), maps.Clone(k.times)
+	c.created, c.times, c.invented = maps.Clone(k.created), maps.Clone(k.times), maps.Clone(k.invented)
 	return &c
 }
 
@@ -84,14 +102,14 @@ type place struct {
 
 func newLearned() *learned {
 	return &learned{
-		began: time.Now(), positions: map[int64]place{}, ids: map[uuid.UUID]uuid.UUID{}, takenIDs: map[uuid.UUID]bool{}, sent: map[uuid.UUID]bool{},
+		began: time.Now(), positions: map[int64]place{}, invented: map[int64]bool{}, ids: map[uuid.UUID]uuid.UUID{}, takenIDs: map[uuid.UUID]bool{}, sent: map[uuid.UUID]bool{},
 		created: map[string]int64{}, times: map[string]string{},
 	}
 }
 
 // position tells whether ours can be what recorded is, and remembers it. The constants are zero and negative.
 func (k *learned) position(in exchange, recorded, ours int64) bool {
-	if recorded <= 0 || ours <= 0 {
+	if recorded <= 0 || ours <= 0 || k.invented[recorded] {
 		return recorded == ours
 	}
 	if known, ok := k.positions[recorded]; ok {
@@ -139,7 +157,7 @@ func (k *learned) placedText(in exchange, recorded, ours []byte) bool {
 			return false
 		}
 	}
-	return k.text(placed.ReplaceAll(recorded, nil), placed.ReplaceAll(ours, nil))
+	return k.text(in, placed.ReplaceAll(recorded, nil), placed.ReplaceAll(ours, nil))
 }
 
 func (k *learned) id(recorded, ours uuid.UUID) bool {
@@ -157,7 +175,7 @@ func (k *learned) id(recorded, ours uuid.UUID) bool {
 }
 
 // text tells whether two texts are the same but for the varying parts, and remembers those.
-func (k *learned) text(recorded, ours []byte) bool {
+func (k *learned) text(in exchange, recorded, ours []byte) bool {
 	if bytes.Equal(recorded, ours) {
 		return true
 	}
@@ -172,11 +190,19 @@ func (k *learned) text(recorded, ours []byte) bool {
 	for i := range theirs {
 		a, errA := uuid.Parse(theirs[i])
 		b, errB := uuid.Parse(mine[i])
+		keyA, positionA, okA := positionIn(theirs[i])
+		keyB, positionB, okB := positionIn(mine[i])
 		switch known, ok := k.times[theirs[i]]; {
 		case (errA == nil) != (errB == nil):
 			return false
 		case errA == nil:
 			if !k.id(a, b) {
+				return false
+			}
+		case okA != okB || keyA != keyB:
+			return false
+		case okA:
+			if !k.position(in, positionA, positionB) {
 				return false
 			}
 		case ok && known != mine[i]:
@@ -197,7 +223,7 @@ func (k *learned) compare(recorded *line, ours answer) []difference {
 	}
 	want, have := messageOf(recorded.command), messageOf(recorded.command)
 	if want == nil || decode(recorded.body, want) != nil || decode(ours.body, have) != nil {
-		if !k.text(recorded.body, ours.body) {
+		if !k.text(d.in, recorded.body, ours.body) {
 			d.add("body", show(recorded.body), show(ours.body))
 		}
 		return d.found
@@ -271,6 +297,8 @@ func (d *differ) value(at string, f protoreflect.FieldDescriptor, in, inOurs pro
 		same = d.ticks(in, want.Int(), have.Int())
 	case f.Name() == epochField:
 		same = epoch(in) == epoch(inOurs)
+	case f.Name() == tookField:
+		same = have.Int() >= 0
 	case slices.Contains(idFields, f.Name()):
 		a, errA := messages.ParseGUID(want.Bytes())
 		b, errB := messages.ParseGUID(have.Bytes())
@@ -278,7 +306,7 @@ func (d *differ) value(at string, f protoreflect.FieldDescriptor, in, inOurs pro
 	case f.Kind() == protoreflect.StringKind:
 		same = d.placedText(d.in, []byte(want.String()), []byte(have.String()))
 	case f.Kind() == protoreflect.BytesKind:
-		same = d.text(want.Bytes(), have.Bytes())
+		same = d.text(d.in, want.Bytes(), have.Bytes())
 	default:
 		same = want.Equal(have)
 	}
@@ -350,6 +378,7 @@ func (k *learned) filled(f protoreflect.FieldDescriptor, in protoreflect.Message
 		if ours, ok := k.inside(v.Int()); ok {
 			return protoreflect.ValueOfInt64(ours), true
 		}
+		k.invented[v.Int()] = true
 	case slices.Contains(idFields, f.Name()):
 		id, err := messages.ParseGUID(v.Bytes())
 		if err != nil {
@@ -377,6 +406,11 @@ func (k *learned) filledText(s string) string {
 		if id, err := uuid.Parse(part); err == nil {
 			if ours, ok := k.ids[id]; ok {
 				return ours.String()
+			}
+		}
+		if key, position, ok := positionIn(part); ok {
+			if known, learned := k.positions[position]; learned {
+				return fmt.Sprint(key, known.ours)
 			}
 		}
 		if ours, ok := k.times[part]; ok {

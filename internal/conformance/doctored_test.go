@@ -1,6 +1,7 @@
 package conformance_test
 
 import (
+	"fmt"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -213,15 +214,24 @@ func TestWhatRecordingsTell(t *testing.T) {
 func TestLearned(t *testing.T) {
 	k := newLearned()
 	const theirs, mine, other = "23eb2514-a105-48db-b471-b9cf9cf9cb49", "0b6f6d1c-52a4-4a3c-8e54-3a5ef2f1d0aa", "77b1a1c9-6a86-4d0b-b1a7-5ad5cbfb5c70"
-	require.True(t, k.text([]byte("$scavenges-"+theirs), []byte("$scavenges-"+mine)))
-	require.True(t, k.text([]byte(`{"id":"`+theirs+`","at":"2026-01-21T07:52:20.619788+00:00"}`), []byte(`{"id":"`+mine+`","at":"2027-01-01T00:00:00Z"}`)))
-	require.False(t, k.text([]byte("$scavenges-"+theirs), []byte("$scavenges-"+other)), "another than before")
-	require.False(t, k.text([]byte("$scavenges-"+other), []byte("$scavenges-"+mine)), "two that are one")
-	require.False(t, k.text([]byte("2026-01-21T07:52:20.619788+00:00"), []byte("2027-01-01T00:00:01Z")))
-	require.False(t, k.text([]byte("a"+theirs), []byte("b"+mine)))
-	require.False(t, k.text([]byte(theirs), []byte("2027-01-01T00:00:00Z")))
-	require.False(t, k.text([]byte{0xff}, []byte{0xfe}))
+	require.True(t, k.text(exchange{}, []byte("$scavenges-"+theirs), []byte("$scavenges-"+mine)))
+	require.True(t, k.text(exchange{}, []byte(`{"id":"`+theirs+`","at":"2026-01-21T07:52:20.619788+00:00"}`), []byte(`{"id":"`+mine+`","at":"2027-01-01T00:00:00Z"}`)))
+	require.False(t, k.text(exchange{}, []byte("$scavenges-"+theirs), []byte("$scavenges-"+other)), "another than before")
+	require.False(t, k.text(exchange{}, []byte("$scavenges-"+other), []byte("$scavenges-"+mine)), "two that are one")
+	require.False(t, k.text(exchange{}, []byte("2026-01-21T07:52:20.619788+00:00"), []byte("2027-01-01T00:00:01Z")))
+	require.False(t, k.text(exchange{}, []byte("a"+theirs), []byte("b"+mine)))
+	require.False(t, k.text(exchange{}, []byte(theirs), []byte("2027-01-01T00:00:00Z")))
+	require.False(t, k.text(exchange{}, []byte{0xff}, []byte{0xfe}))
 	require.True(t, k.position(exchange{}, 1000, 50))
+	link := func(version string, commit, prepare int) []byte {
+		return fmt.Appendf(nil, `{"$v":"%s","$c":%d,"$p":%d}`, version, commit, prepare)
+	}
+	require.True(t, k.text(exchange{}, link("3:-1:4:3", 1000, 990), link("2:-1:1:3", 50, 49)))
+	require.False(t, k.text(exchange{}, link("3:-1:4:3", 1000, 990), link("4:-1:1:3", 50, 49)), "another version than before")
+	require.False(t, k.text(exchange{}, link("3:-1:4:3", 1000, 990), link("2:-1:1:3", 51, 49)), "another position than before")
+	require.False(t, k.text(exchange{}, link("3:-1:4:3", 1000, 991), link("2:-1:1:3", 50, 48)), "before what it was behind")
+	require.False(t, k.text(exchange{}, []byte(`{"$c":1000}`), []byte(`{"$p":50}`)))
+	require.Equal(t, `{"$c":50,"$p":49,"$p":7}`, k.filledText(`{"$c":1000,"$p":990,"$p":7}`))
 
 	stream, id := "$scavenges-"+theirs, messages.AppendGUID(nil, uuid.MustParse(theirs))
 	for command, m := range map[messages.Command]proto.Message{

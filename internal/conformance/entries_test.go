@@ -120,7 +120,7 @@ func TestManifestIsComplete(t *testing.T) {
 		"no mode":             {"file\ta/b.jsonl\tplay\n", `manifest.tsv:1: "play" is no mode`},
 		"mode missing":        {"file\ta/b.jsonl\n", "manifest.tsv:1: file has 3 columns, not 2"},
 		"no reason":           {"file\ta/b.jsonl\treplay\nout\ta/b.jsonl\t1-2\t3\t\n", "manifest.tsv:2: an empty column"},
-		"no such kind":        {"fil\ta/b.jsonl\tparse\n", `manifest.tsv:1: "fil" is neither file nor out nor words nor race nor own nor bytes nor event nor diff`},
+		"no such kind":        {"fil\ta/b.jsonl\tparse\n", `manifest.tsv:1: "fil" is neither file nor out nor words nor race nor own nor before nor bytes nor event nor diff`},
 		"not replayed":        {"file\ta/b.jsonl\tparse\nout\ta/b.jsonl\t1-2\t3\twhy\n", "manifest.tsv:2: a/b.jsonl is not replayed"},
 		"out without a file":  {"out\ta/b.jsonl\t1-2\t3\twhy\n", "manifest.tsv:1: a/b.jsonl has no line of its own yet"},
 		"overlap":             {"file\ta/b.jsonl\treplay\nout\ta/b.jsonl\t1-5\t3\tw\nout\ta/b.jsonl\t2-3\t3\tw\n", "manifest.tsv:3: 2-3 overlaps another range"},
@@ -131,6 +131,8 @@ func TestManifestIsComplete(t *testing.T) {
 		"own overlaps":        {"file\ta/b.jsonl\ttimed\nown\ta/b.jsonl\t2-3\tw\nrace\ta/b.jsonl\t1-5\tw\n", "manifest.tsv:3: 1-5 overlaps another range"},
 		"words overlap":       {"file\ta/b.jsonl\ttimed\nout\ta/b.jsonl\t2-3\t3\tw\nwords\ta/b.jsonl\t1-5\tw\n", "manifest.tsv:3: 1-5 overlaps another range"},
 		"a race of words":     {"file\ta/b.jsonl\ttimed\nwords\ta/b.jsonl\t2-3\tw\nrace\ta/b.jsonl\t3-4\tw\n", "manifest.tsv:3: 3-4 overlaps another range"},
+		"before it":           {"file\ta/b.jsonl\tprojections\nbefore\ta/b.jsonl\ta-1 $$a-2\tt\t{}\t-\twhy\n", ""},
+		"before the time":     {"file\ta/b.jsonl\ttimed\nbefore\ta/b.jsonl\ta\tt\t-\t-\twhy\n", "manifest.tsv:2: nothing can be stored before a/b.jsonl is played"},
 		"bytes that are none": {"file\ta/b.jsonl\treplay\nbytes\ta/b.jsonl\t1\t5\t0\twhy\n", "manifest.tsv:2: encoding/hex: odd length hex string"},
 		"an event nowhere":    {"file\ta/b.jsonl\treplay\nevent\ta/b.jsonl\tx\ts\t{}\twhy\n", `manifest.tsv:2: strconv.Atoi: parsing "x": invalid syntax`},
 		"the same difference": {"file\ta/b.jsonl\treplay\ndiff\ta/b.jsonl\t1\tf\tx\ty\tw\ndiff\ta/b.jsonl\t1\tf\tx\ty\tw\n", "manifest.tsv:3: frame 1, f: there twice"},
@@ -224,20 +226,23 @@ func TestToldInWords(t *testing.T) {
 	require.Equal(t, []difference{{3, "frame", "Pong", none}}, p.found)
 }
 
-// TestRaces: what is left to chance must be answered, and an entry that leaves nothing to it fails.
+// TestRaces: what chance made is not compared, but that there is an answer is, and of which kind. An entry that leaves
+// nothing to chance fails.
 func TestRaces(t *testing.T) {
 	lines, err := parseJSONL([]byte(`{"n": 1, "event": "connected", "conn": "a"}
 {"n": 2, "conn": "a", "dir": "c2s", "cmd": 3, "name": "Ping", "flags": 0, "corr": "546981117bad09518ba015d6de3970f1", "auth": null, "payload": "01"}
 {"n": 3, "conn": "a", "dir": "s2c", "cmd": 4, "name": "Pong", "flags": 0, "corr": "546981117bad09518ba015d6de3970f1", "auth": null, "payload": "02"}
 {"n": 4, "conn": "a", "dir": "s2c", "cmd": 4, "name": "Pong", "flags": 0, "corr": "546981117bad09518ba015d6de3970f1", "auth": null, "payload": "01"}
+{"n": 5, "conn": "a", "dir": "c2s", "cmd": 3, "name": "Ping", "flags": 0, "corr": "00006981117bad09518ba015d6de3970", "auth": null, "payload": "01"}
+{"n": 6, "conn": "a", "dir": "s2c", "cmd": 131, "name": "WriteEventsCompleted", "flags": 0, "corr": "00006981117bad09518ba015d6de3970", "auth": null, "payload": "01"}
 `))
 	require.NoError(t, err)
-	rec := &recording{races: []race{{lineRange{2, 2}, "w"}, {lineRange{3, 4}, "w"}}}
+	rec := &recording{races: []race{{lineRange{3, 6}, "w"}, {lineRange{1, 2}, "none"}}}
 	p := newPlayer(t, eventstoretest.Run(t, eventstoretest.ForceEmbedded()), rec, lines)
 	p.wait = 100 * time.Millisecond
 	p.play()
-	require.Equal(t, []string{"frames 3-4, a race (w): there is no request"}, p.problems)
-	require.Equal(t, []difference{{4, "frame", "Pong", none}}, p.found)
+	require.Equal(t, []string{"frames 1-2, a race (none): there is no answer"}, p.problems)
+	require.Equal(t, []difference{{4, "frame", "Pong", none}, {6, "command", "WriteEventsCompleted", "Pong 01"}}, p.found)
 }
 
 // TestToldInEvents: what was done by HTTP is done by an event, and an entry that stands for nothing fails.

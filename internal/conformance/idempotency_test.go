@@ -1,13 +1,18 @@
 package conformance_test
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/goeventstore/eventstore/eventstoretest"
 	"github.com/goeventstore/eventstore/messages"
+	"github.com/goeventstore/eventstore/messages/pb"
 )
 
 // A step of a story: a write of the named events to the stream, and what becomes of it. Stream 1 is another one.
@@ -138,4 +143,47 @@ func TestIdempotencyOfADeletedStream(t *testing.T) {
 	recognized(t, p.append(stream, -1, "a"), 0, 0)
 	recognized(t, p.append(stream, -2, "a"), 0, 0)
 	require.Equal(t, page{result: messages.ReadStreamNoStream, next: -1, last: 0, end: true}, p.forward(stream, 0, 10))
+}
+
+// TestACopyInFlight: the second of two writes with the same events in one segment is not decided, and times out. A real
+// server may have committed the first one by then, and recognizes the second.
+func TestACopyInFlight(t *testing.T) {
+	srv := eventstoretest.Run(t)
+	for _, expected := range []int64{-1, -2} {
+		t.Run(fmt.Sprint(expected), func(t *testing.T) {
+			t.Parallel()
+			p := dialPeer(t, srv)
+			for attempt := 0; !p.copyTimesOut(expected); attempt++ {
+				require.Less(t, attempt, 50)
+			}
+		})
+	}
+}
+
+// copyTimesOut writes to a new stream twice in one segment, and reports whether the second write timed out.
+func (p *peer) copyTimesOut(expected int64) bool {
+	p.t.Helper()
+	stream := newStream("copy")
+	r := &messages.Append{
+		Stream: stream, Expected: expected, Events: p.named(uuid.NewString(), uuid.NewString()), RequireLeader: true,
+	}
+	one, two, other := p.id(), p.id(), p.id()
+	began := time.Now()
+	p.write(slices.Concat(p.frame(one, r), p.frame(two, r), p.frame(other, ping(""))))
+	var m pb.WriteEventsCompleted
+	p.reply(one).into(p.t, messages.WriteEventsCompleted, &m)
+	written(p.t, &m, 0, 1)
+	require.Equal(p.t, messages.Pong, p.reply(other).command)
+	p.reply(two).into(p.t, messages.WriteEventsCompleted, &m)
+	timedOut := m.GetResult() == messages.CommitTimeout
+	if timedOut {
+		failed(p.t, &m, "Commit phase timeout.", -1)
+		require.Greater(p.t, time.Since(began), 1900*time.Millisecond)
+	} else {
+		recognized(p.t, &m, 0, 1)
+	}
+	require.Len(p.t, p.forward(stream, 0, 9).numbers, 2)
+	p.call(r).into(p.t, messages.WriteEventsCompleted, &m)
+	recognized(p.t, &m, 0, 1)
+	return timedOut
 }

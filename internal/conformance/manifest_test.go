@@ -23,11 +23,14 @@ const (
 type mode string
 
 const (
-	modeReplay  mode = "replay"  // its requests are sent to the embedded server, whose answers are compared
-	modeTimed   mode = "timed"   // as replay, in virtual time: when it was sent, and the answers must come when they did
-	modeParse   mode = "parse"   // every answer in it is decoded, and no more
-	modeCluster mode = "cluster" // as parse, until there is a cluster to play it to
-	modeHTTP    mode = "http"    // as replay, of requests and answers of HTTP
+	modeReplay mode = "replay" // its requests are sent to the embedded server, whose answers are compared
+	// modeProjections is as replay, with a server whose system projections run: each request is sent when what was written
+	// before it is indexed, as the probe waited for it.
+	modeProjections mode = "projections"
+	modeTimed       mode = "timed"   // as replay, in virtual time: when it was sent, and the answers must come when they did
+	modeParse       mode = "parse"   // every answer in it is decoded, and no more
+	modeCluster     mode = "cluster" // as parse, until there is a cluster to play it to
+	modeHTTP        mode = "http"    // as replay, of requests and answers of HTTP, with a server whose projections run
 )
 
 // manifest is what testdata/captures/manifest.tsv says, whose comment describes its form.
@@ -43,6 +46,7 @@ type recording struct {
 	words  []inWords
 	races  []race
 	owns   []own
+	before []earlier
 	bytes  []inBytes
 	events []inEvent
 	diffs  []expected
@@ -74,8 +78,7 @@ func (w inWords) String() string {
 	return fmt.Sprintf("frames %d-%d, told in words (%s)", w.from, w.to, w.why)
 }
 
-// race is a range of requests that were sent together and that the server does not serve in their order: which is served
-// first is chance.
+// race is a range of answers to requests that were under way together: chance made what is in them, and their order.
 type race struct {
 	lineRange
 	why string
@@ -152,9 +155,11 @@ func (m *manifest) entry(columns []string) error {
 		path = columns[1]
 	}
 	i := slices.IndexFunc(m.files, func(r *recording) bool { return r.path == path })
-	switch want := map[string]int{"file": 3, "out": 5, "words": 4, "race": 4, "own": 4, "bytes": 6, "event": 6, "diff": 7}[kind]; {
+	switch want := map[string]int{
+		"file": 3, "out": 5, "words": 4, "race": 4, "own": 4, "before": 7, "bytes": 6, "event": 6, "diff": 7,
+	}[kind]; {
 	case want == 0:
-		return fmt.Errorf("%q is neither file nor out nor words nor race nor own nor bytes nor event nor diff", kind)
+		return fmt.Errorf("%q is neither file nor out nor words nor race nor own nor before nor bytes nor event nor diff", kind)
 	case len(columns) != want:
 		return fmt.Errorf("%s has %d columns, not %d", kind, want, len(columns))
 	case slices.Contains(columns, ""):
@@ -164,7 +169,7 @@ func (m *manifest) entry(columns []string) error {
 	case kind == "file":
 		r := &recording{path: path, mode: mode(columns[2])}
 		m.files = append(m.files, r)
-		if !slices.Contains([]mode{modeReplay, modeTimed, modeParse, modeCluster, modeHTTP}, r.mode) {
+		if !slices.Contains([]mode{modeReplay, modeProjections, modeTimed, modeParse, modeCluster, modeHTTP}, r.mode) {
 			return fmt.Errorf("%q is no mode", r.mode)
 		}
 		return nil
@@ -172,7 +177,7 @@ func (m *manifest) entry(columns []string) error {
 		return fmt.Errorf("%s has no line of its own yet", path)
 	case m.files[i].mode == modeHTTP && !slices.Contains([]string{"out", "own", "diff"}, kind):
 		return fmt.Errorf("%s is of HTTP, where %s has no meaning", path, kind)
-	case !slices.Contains([]mode{modeReplay, modeTimed, modeHTTP}, m.files[i].mode):
+	case !slices.Contains([]mode{modeReplay, modeProjections, modeTimed, modeHTTP}, m.files[i].mode):
 		return fmt.Errorf("%s is not replayed", path)
 	}
 	r := m.files[i]
@@ -185,6 +190,8 @@ func (m *manifest) entry(columns []string) error {
 		return r.leaveToChance(columns[2:])
 	case "own":
 		return r.leaveToServer(columns[2:])
+	case "before":
+		return r.storeBefore(columns[2:])
 	case "bytes":
 		return r.tellInBytes(columns[2:])
 	case "event":

@@ -14,8 +14,8 @@ import (
 	"github.com/goeventstore/eventstore/messages/pb"
 )
 
-// player plays a recording to a server. A request is sent when all answers that were recorded before it have come, so
-// that what was sent without waiting then is sent so now. Of requests on two connections the first reaches the server first.
+// player plays a recording to a server. A request is sent when all answers that were recorded before it have come, and
+// what was sent without waiting then is sent in one segment now. Of requests on two connections the first reaches the server first.
 // The order of the answers is that of each correlation id.
 //
 // What cannot be played yet is left out; see playing.
@@ -28,9 +28,11 @@ type player struct {
 	lastOf  map[string]int           // the last line that was sent on a connection
 	open    map[exchange]bool        // subscriptions
 	sent    map[string]bool          // connections with requests that may not have reached the server
+	unsent  map[string][]byte        // what goes into the next segment of each connection
 	pending []*line                  // answers that are due
 	ended   map[string]bool          // connections that are closed
 	deaf    map[string]chan struct{} // connections whose client does not read, until theirs is closed
+	ready   func()                   // waits until the next request may be sent, nil if it always may
 }
 
 func newPlayer(tb testing.TB, srv dialer, rec *recording, lines []line) *player {
@@ -38,7 +40,7 @@ func newPlayer(tb testing.TB, srv dialer, rec *recording, lines []line) *player 
 	return &player{
 		playing: newPlaying(tb, srv, rec, lines), peers: map[string]*peer{},
 		beats: map[exchange]bool{}, missing: map[exchange]bool{}, last: map[exchange]int{}, lastOf: map[string]int{},
-		open: map[exchange]bool{}, sent: map[string]bool{}, ended: map[string]bool{},
+		open: map[exchange]bool{}, sent: map[string]bool{}, unsent: map[string][]byte{}, ended: map[string]bool{},
 		deaf: map[string]chan struct{}{},
 	}
 }
@@ -46,15 +48,18 @@ func newPlayer(tb testing.TB, srv dialer, rec *recording, lines []line) *player 
 // play plays all lines. What it found is in found and problems.
 func (p *player) play() {
 	p.t.Helper()
+	p.storeBefore()
 	for i := range p.lines {
 		l := &p.lines[i]
+		if fromClient := l.kind == request || l.kind == rawBytes; fromClient && len(p.pending) > 0 {
+			p.settle()
+		}
 		switch _, played := p.last[l.exchange()]; {
 		case p.skip(l, played):
 		case l.kind == connected:
 			p.settle()
 			p.peer(l.conn)
 		case l.kind == request:
-			p.settle()
 			p.reachOthers(l.conn)
 			p.request(l)
 		case l.kind == reply && l.command == messages.HeartbeatRequest:
@@ -64,7 +69,7 @@ func (p *player) play() {
 		case l.kind == rawBytes:
 			p.settle()
 			if l.whole {
-				p.last[l.exchange()] = l.n
+				p.last[l.exchange()], p.asked[l.conn] = l.n, l.id
 			}
 			p.write(l, l.body)
 		case l.kind == serverClosed:
@@ -166,19 +171,33 @@ func (p *player) request(l *line) {
 	case l.command == messages.HeartbeatResponse && p.beats[x]:
 		return
 	}
-	body, err := p.known.request(l)
+	if p.ready != nil {
+		p.ready()
+	}
+	body, err := p.bodyOf(l)
 	if err != nil {
 		p.problem("%s: %v", l, err)
 		return
 	}
-	p.last[x] = l.n
-	p.write(l, l.encode(body))
+	p.last[x], p.asked[l.conn] = l.n, l.id
+	p.lastOf[l.conn] = l.n
+	p.unsent[l.conn] = append(p.unsent[l.conn], l.encode(body)...)
 	p.sent[l.conn] = true
+}
+
+// flush sends what was gathered for a connection.
+func (p *player) flush(conn string) {
+	p.t.Helper()
+	if err := p.peer(conn).tryWrite(p.unsent[conn]); err != nil {
+		p.problem("what came before line %d could not be sent: %v", p.lastOf[conn], err)
+	}
+	delete(p.unsent, conn)
 }
 
 // reach has what was sent on a connection reach the server. That it is answered is not needed, nor is it always good.
 func (p *player) reach(conn string) {
 	p.t.Helper()
+	p.flush(conn)
 	delete(p.sent, conn)
 	c := p.peer(conn)
 	id := c.id()
@@ -201,6 +220,9 @@ func (p *player) reachOthers(conn string) {
 // settle waits for the answers that are due and compares them.
 func (p *player) settle() {
 	p.t.Helper()
+	for conn := range p.unsent {
+		p.flush(conn)
+	}
 	for _, l := range p.pending {
 		x := l.exchange()
 		wait := p.wait
@@ -292,8 +314,7 @@ func (p *player) extra(conn string) {
 	}
 }
 
-// serverCloses checks that the server ends a connection, and what it said before. Whether the last thing that a real server
-// says, why it does so, arrives is chance: it need not have been recorded.
+// serverCloses checks that the server ends a connection, and what it said before.
 func (p *player) serverCloses(l *line) {
 	p.t.Helper()
 	p.ended[l.conn] = true
@@ -307,7 +328,7 @@ func (p *player) serverCloses(l *line) {
 		p.differs(l.n, "connection", "closed", "open")
 		_ = c.conn.Close()
 	}
-	_, _ = c.take(0, func(a answer) bool { return a.command == messages.BadRequest && a.id == messages.ID{} })
+	p.lastWords(l.conn, c)
 	if !deaf { // how much was on the way to it is chance
 		p.extra(l.conn)
 	}

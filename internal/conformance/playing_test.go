@@ -25,10 +25,10 @@ type playing struct {
 
 	known *learned
 	probe *peer
-	out   map[exchange]bool // left out
-	raced map[exchange]bool // of a race
-	owned map[exchange]int  // of an own entry: which
-	owns  []bool            // for each of these whether something differs
+	out   map[exchange]bool      // left out
+	asked map[string]messages.ID // the last request of each connection
+	owned map[exchange]int       // of an own entry: which
+	owns  []bool                 // for each of these whether something differs
 
 	found    []difference
 	problems []string
@@ -45,13 +45,13 @@ func (l *line) exchange() exchange { return exchange{l.conn, l.id} }
 
 func newPlaying(tb testing.TB, srv dialer, rec *recording, lines []line) *playing {
 	tb.Helper()
-	p := &playing{t: tb, srv: srv, rec: rec, wait: 10 * time.Second, known: newLearned(), out: map[exchange]bool{}, raced: map[exchange]bool{}, owned: map[exchange]int{}, owns: make([]bool, len(rec.owns))}
+	p := &playing{
+		t: tb, srv: srv, rec: rec, wait: 10 * time.Second, known: newLearned(), out: map[exchange]bool{},
+		asked: map[string]messages.ID{}, owned: map[exchange]int{}, owns: make([]bool, len(rec.owns)),
+	}
 	p.lines = p.withBytes(lines)
 	for i := range p.lines {
 		l := &p.lines[i]
-		if l.kind == request && slices.ContainsFunc(p.rec.races, func(r race) bool { return r.has(l.n) }) {
-			p.raced[l.exchange()] = true
-		}
 		if k := slices.IndexFunc(p.rec.owns, func(o own) bool { return o.has(l.n) }); l.kind == request && k >= 0 {
 			p.owned[l.exchange()] = k
 		}
@@ -157,6 +157,15 @@ func unsupported(command messages.Command, a answer) bool {
 			text == fmt.Sprintf("Could not unwrap network package for command %d.\n", byte(command)))
 }
 
+// bodyOf is what a request says here. The positions that one asks for whose answer is the server's own are from such an
+// answer, and not the client's.
+func (p *playing) bodyOf(l *line) ([]byte, error) {
+	if _, owned := p.owned[l.exchange()]; owned {
+		return p.known.clone().request(l)
+	}
+	return p.known.request(l)
+}
+
 // compare compares an answer with the recorded one, as far as that is not left to chance.
 func (p *playing) compare(l *line, a answer) {
 	p.compared++
@@ -164,11 +173,24 @@ func (p *playing) compare(l *line, a answer) {
 	switch {
 	case l.command == a.command && owned:
 		p.owns[k] = p.owns[k] || len(p.known.clone().compare(l, a)) > 0
-	case !p.raced[l.exchange()]:
+	case l.command == a.command && p.raced(l):
+	default:
 		p.found = append(p.found, p.known.compare(l, a)...)
-	case l.command != a.command:
-		p.differs(l.n, "command", l.command.String(), a.String())
 	}
+}
+
+// raced reports whether chance made an answer what it is.
+func (p *playing) raced(l *line) bool {
+	return slices.ContainsFunc(p.rec.races, func(r race) bool { return r.has(l.n) })
+}
+
+// lastWords takes the last thing that a server says before it closes a connection: why it does so, which has no id or that
+// of the last request. Whether it arrives from a real server is chance: it need not have been recorded.
+func (p *playing) lastWords(conn string, c *peer) {
+	last := p.asked[conn]
+	_, _ = c.take(0, func(a answer) bool {
+		return a.command == messages.BadRequest && (a.id == messages.ID{} || a.id == last)
+	})
 }
 
 // coverage checks that each entry leaves something out.
@@ -178,11 +200,6 @@ func (p *playing) coverage() {
 			return left.has(l.n) && (l.kind == beyond || l.kind == rawBytes || l.kind == request && p.out[l.exchange()])
 		}) {
 			p.problem("%s: there is no request", left)
-		}
-	}
-	for _, r := range p.rec.races {
-		if !slices.ContainsFunc(p.lines, func(l line) bool { return r.has(l.n) && l.kind == request }) {
-			p.problem("%s: there is no request", r)
 		}
 	}
 	for _, e := range p.rec.events {
@@ -198,6 +215,11 @@ func (p *playing) coverage() {
 	for _, w := range p.rec.words {
 		if !slices.ContainsFunc(p.lines, func(l line) bool { return w.has(l.n) && l.kind != remark }) {
 			p.problem("%s: there is nothing to leave out", w)
+		}
+	}
+	for _, r := range p.rec.races {
+		if !slices.ContainsFunc(p.lines, func(l line) bool { return r.has(l.n) && l.kind == reply }) {
+			p.problem("%s: there is no answer", r)
 		}
 	}
 }

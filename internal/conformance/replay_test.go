@@ -1,13 +1,17 @@
 package conformance_test
 
 import (
+	"context"
+	"net"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/goeventstore/eventstore/eventstoretest"
+	"github.com/goeventstore/eventstore/server"
 )
 
 // TestReplay plays the recordings of real servers to the embedded one.
@@ -30,6 +34,12 @@ func TestReplay(t *testing.T) {
 				replay := newPlayer(t, eventstoretest.Run(t, eventstoretest.ForceEmbedded()), rec, lines)
 				replay.play()
 				p = replay.playing
+			case modeProjections:
+				srv := newProjecting(t)
+				replay := newPlayer(t, srv, rec, lines)
+				replay.ready = func() { require.NoError(t, srv.WaitForProjections(t.Context())) }
+				replay.play()
+				p = replay.playing
 			case modeTimed:
 				synctest.Test(t, func(t *testing.T) {
 					timed := newTimedPlayer(t, eventstoretest.Run(t, eventstoretest.InMemory()), rec, lines)
@@ -46,6 +56,29 @@ func TestReplay(t *testing.T) {
 			require.Positive(t, p.compared)
 		})
 	}
+}
+
+// projecting is an embedded server with projections, which can be waited for.
+type projecting struct {
+	net.Dialer
+	*server.Server
+}
+
+func newProjecting(tb testing.TB) *projecting {
+	tb.Helper()
+	srv, err := server.Start(server.Config{Projections: true})
+	require.NoError(tb, err)
+	tb.Cleanup(func() { require.NoError(tb, srv.Close()) })
+	return &projecting{Server: srv}
+}
+
+// DirectURL is the server's URL with the credentials of its administrator.
+func (p *projecting) DirectURL() string {
+	return strings.Replace(p.URL(), "//", "//admin:changeit@", 1)
+}
+
+func (p *projecting) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	return p.DialContext(ctx, network, addr)
 }
 
 // requireDecodes decodes every answer, and returns how many there are.

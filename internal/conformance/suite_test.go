@@ -85,34 +85,34 @@ func (p *peer) metadata(stream, json string) *pb.WriteEventsCompleted {
 }
 
 // written checks the answer to a write that was done: nothing but numbers and positions.
-func written(t *testing.T, m *pb.WriteEventsCompleted, first, last int64) {
-	t.Helper()
-	require.Equal(t, messages.Success, m.GetResult(), "%s", m.GetMessage())
-	require.Nil(t, m.Message)
-	require.Equal(t, []int64{first, last}, []int64{m.GetFirstEventNumber(), m.GetLastEventNumber()})
-	require.Positive(t, m.GetCommitPosition())
-	require.Equal(t, m.GetCommitPosition(), m.GetPreparePosition())
+func written(tb testing.TB, m *pb.WriteEventsCompleted, first, last int64) {
+	tb.Helper()
+	require.Equal(tb, messages.Success, m.GetResult(), "%s", m.GetMessage())
+	require.Nil(tb, m.Message)
+	require.Equal(tb, []int64{first, last}, []int64{m.GetFirstEventNumber(), m.GetLastEventNumber()})
+	require.Positive(tb, m.GetCommitPosition())
+	require.Equal(tb, m.GetCommitPosition(), m.GetPreparePosition())
 	if m.CurrentVersion != nil { // 4.0 and later
-		require.Zero(t, m.GetCurrentVersion())
+		require.Zero(tb, m.GetCurrentVersion())
 	}
 }
 
 // recognized checks the answer to a write whose events are there already.
-func recognized(t *testing.T, m *pb.WriteEventsCompleted, first, last int64) {
-	t.Helper()
-	require.Equal(t, messages.Success, m.GetResult(), "%s", m.GetMessage())
-	require.Equal(t, []int64{first, last}, []int64{m.GetFirstEventNumber(), m.GetLastEventNumber()})
-	require.Equal(t, []int64{-1, -1}, []int64{m.GetPreparePosition(), m.GetCommitPosition()})
+func recognized(tb testing.TB, m *pb.WriteEventsCompleted, first, last int64) {
+	tb.Helper()
+	require.Equal(tb, messages.Success, m.GetResult(), "%s", m.GetMessage())
+	require.Equal(tb, []int64{first, last}, []int64{m.GetFirstEventNumber(), m.GetLastEventNumber()})
+	require.Equal(tb, []int64{-1, -1}, []int64{m.GetPreparePosition(), m.GetCommitPosition()})
 	if m.CurrentVersion != nil {
-		require.Zero(t, m.GetCurrentVersion())
+		require.Zero(tb, m.GetCurrentVersion())
 	}
 }
 
 // wrong checks the answer to a write that expected another version.
-func wrong(t *testing.T, m *pb.WriteEventsCompleted, current int64) {
-	t.Helper()
-	require.Equal(t, messages.WrongExpectedVersion, m.GetResult())
-	failed(t, m, "Wrong expected version.", current)
+func wrong(tb testing.TB, m *pb.WriteEventsCompleted, current int64) {
+	tb.Helper()
+	require.Equal(tb, messages.WrongExpectedVersion, m.GetResult())
+	failed(tb, m, "Wrong expected version.", current)
 }
 
 // failed checks what a write that was refused has in the place of numbers and positions.

@@ -97,6 +97,9 @@ func (p *timedPlayer) act(c *timedConn, l *line) {
 	case request:
 		p.request(c, l)
 	case rawBytes:
+		if l.whole {
+			p.asked[l.conn] = l.id
+		}
 		p.write(c, l, l.body)
 	case serverClosed:
 		p.serverCloses(c, l)
@@ -148,11 +151,12 @@ func (p *timedPlayer) request(c *timedConn, l *line) {
 	if p.out[l.exchange()] {
 		return
 	}
-	body, err := p.known.request(l)
+	body, err := p.bodyOf(l)
 	if err != nil {
 		p.problem("%s: %v", l, err)
 		return
 	}
+	p.asked[l.conn] = l.id
 	asked := *l
 	if id, ok := c.beats[l.id]; ok && l.command == messages.HeartbeatResponse {
 		asked.id = id
@@ -195,18 +199,20 @@ func (c *timedConn) fits(l *line) func(answer) bool {
 
 func (p *timedPlayer) came(c *timedConn, l *line, a arrival) {
 	p.when(l, a.at)
-	if a.nth < c.nth && !p.raced[l.exchange()] {
-		p.differs(l.n, "order", "as it stands", "earlier")
+	if !p.raced(l) {
+		if a.nth < c.nth {
+			p.differs(l.n, "order", "as it stands", "earlier")
+		}
+		c.nth = max(c.nth, a.nth)
 	}
-	c.nth, c.n = max(c.nth, a.nth), max(c.n, l.n)
+	c.n = max(c.n, l.n)
 	if l.command == messages.HeartbeatRequest {
 		c.beats[l.id] = a.id
 	}
 	p.compare(l, a.answer)
 }
 
-// serverCloses checks that the server ends a connection when and how it did. Whether the last thing that a real server
-// says, why it does so, arrives is chance: it need not have been recorded.
+// serverCloses checks that the server ends a connection when and how it did.
 func (p *timedPlayer) serverCloses(c *timedConn, l *line) {
 	p.t.Helper()
 	c.ended = true
@@ -221,7 +227,7 @@ func (p *timedPlayer) serverCloses(c *timedConn, l *line) {
 			p.differs(l.n, "connection", l.how, how)
 		}
 	}
-	_, _ = c.take(0, func(a answer) bool { return a.command == messages.BadRequest && a.id == messages.ID{} })
+	p.lastWords(l.conn, c.peer)
 	p.extra(c)
 }
 

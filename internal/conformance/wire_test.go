@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/goeventstore/eventstore/eventstoretest"
@@ -36,7 +37,11 @@ func TestUndecodableBodies(t *testing.T) {
 			p.refused(p.call(messages.Raw(command, body)), command.String())
 		}
 	}
-	p.refused(p.call(messages.Raw(messages.SubscribeToStream, []byte{0xff, 0xff, 0xff})), "SubscribeToStream")
+	for _, command := range []messages.Command{
+		messages.SubscribeToStream, messages.TransactionStart, messages.TransactionWrite, messages.TransactionCommit,
+	} {
+		p.refused(p.call(messages.Raw(command, []byte{0xff, 0xff, 0xff})), command.String())
+	}
 	// Fields that nobody knows are passed over.
 	stream := p.in(existing)
 	body, err := (&messages.EventRead{Stream: stream, Number: 1}).AppendTo(nil)
@@ -90,6 +95,81 @@ func TestByteByByte(t *testing.T) {
 	require.Equal(t, "2", string(p.reply(two).body))
 }
 
+// TestLengthsThatLie: a field that announces more than there is, in a message or in an event of it, costs nothing but the
+// request.
+func TestLengthsThatLie(t *testing.T) {
+	srv := eventstoretest.Run(t)
+	p := dialPeer(t, srv)
+	stream := newStream("lies")
+	name := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), stream)
+	for _, length := range []uint64{1, 1 << 20, 1<<31 - 1, 1 << 31, 1 << 40, 1<<64 - 1} {
+		tooLong := func(field protowire.Number) []byte {
+			return protowire.AppendVarint(protowire.AppendTag(nil, field, protowire.BytesType), length)
+		}
+		event := protowire.AppendBytes(protowire.AppendTag(nil, 3, protowire.BytesType), tooLong(5))
+		for _, body := range [][]byte{tooLong(1), slices.Concat(name, tooLong(3)), slices.Concat(name, event)} {
+			p.refused(p.call(messages.Raw(messages.WriteEvents, body)), "WriteEvents")
+		}
+		event = protowire.AppendBytes(protowire.AppendTag(nil, 2, protowire.BytesType), tooLong(6))
+		for _, body := range [][]byte{tooLong(2), event} {
+			p.refused(p.call(messages.Raw(messages.TransactionWrite, body)), "TransactionWrite")
+		}
+	}
+	require.Equal(t, messages.ReadStreamNoStream, p.forward(stream, 0, 1).result)
+}
+
+// TestGoodAndBadInOneSegment: each of many requests is answered for itself, and a bad one hurts no other, wherever the
+// segments are cut.
+func TestGoodAndBadInOneSegment(t *testing.T) {
+	srv := eventstoretest.Run(t)
+	p := dialPeer(t, srv)
+	stream := newStream("mixed")
+	transaction := p.start(stream+"-transaction", -1)
+	const n = 200
+	var segment []byte
+	want := map[messages.ID]messages.Command{}
+	for i := range n {
+		for _, r := range []struct {
+			messages.Request
+			answer messages.Command
+		}{
+			{&messages.Append{Stream: stream, Expected: int64(i - 1), Events: p.named(fmt.Sprint(i)), RequireLeader: true}, messages.WriteEventsCompleted},
+			{messages.Raw(messages.WriteEvents, []byte{0xff}), messages.BadRequest},
+			{&messages.Append{Stream: stream, Expected: int64(n), Events: p.named(uuid.NewString())}, messages.WriteEventsCompleted},
+			{writeTo(transaction, p.named(uuid.NewString())...), messages.TransactionWriteCompleted},
+			{messages.Raw(0x7F, nil), messages.BadRequest},
+			{&messages.EventRead{Stream: stream, Number: -2}, messages.BadRequest},
+			{deleteOf(stream, -4, true), messages.BadRequest},
+		} {
+			id := p.id()
+			want[id] = r.answer
+			segment = append(segment, p.frame(id, r)...)
+		}
+	}
+	for len(segment) > 0 { // a number of bytes that no frame has
+		cut := min(1009, len(segment))
+		p.write(segment[:cut])
+		segment = segment[cut:]
+	}
+	stored := 0
+	for range len(want) {
+		a := p.next()
+		require.Equal(t, want[a.id], a.command, "%s", a)
+		delete(want, a.id)
+		var m pb.WriteEventsCompleted
+		if a.command == messages.WriteEventsCompleted {
+			a.into(t, a.command, &m)
+			if m.GetResult() == messages.Success {
+				stored++
+			}
+		}
+	}
+	require.Empty(t, want)
+	require.Equal(t, n, stored)
+	require.Len(t, p.forward(stream, 0, 4096).numbers, n)
+	p.commits(transaction, 0, n-1)
+}
+
 // TestPipelined: what is sent in one segment is answered in its order, pings among themselves and the writes of a stream.
 func TestPipelined(t *testing.T) {
 	srv := eventstoretest.Run(t)
@@ -134,6 +214,7 @@ func TestZeroID(t *testing.T) {
 	for _, r := range []messages.Request{
 		&messages.Append{Stream: stream, Expected: -1, Events: p.named("a")}, &messages.EventRead{Stream: stream},
 		&messages.StreamRead{Stream: stream, Count: 1}, subscribeTo(stream), deleteOf(stream, -2, false),
+		startOf(stream, -2), writeTo(0), commitOf(0),
 	} {
 		p.write(p.frame(messages.ID{}, r))
 		a := p.next()
@@ -141,6 +222,11 @@ func TestZeroID(t *testing.T) {
 		p.refused(a, r.Command().String())
 	}
 	require.Equal(t, messages.ReadStreamNoStream, p.forward(stream, 0, 1).result, "nothing was done")
+	// A scavenge needs no id.
+	p.write(p.frame(messages.ID{}, scavengeRequest))
+	a := p.next()
+	require.Equal(t, messages.ScavengeDatabaseCompleted, a.command, "%s", a)
+	require.Equal(t, messages.ID{}, a.id)
 }
 
 // TestBadCredentials are found before anything else, and cost one answer.
@@ -163,7 +249,9 @@ func TestBadCredentials(t *testing.T) {
 func TestGarbage(t *testing.T) {
 	srv := eventstoretest.Run(t)
 	bystander := dialPeer(t, srv)
-	frame := bystander.frame(messages.ID(uuid.New()), ping(""))
+	id := messages.ID(uuid.New())
+	frame := bystander.frame(id, ping(""))
+	const trusted = "a trusted write"
 	for name, garbage := range map[string]string{
 		"length 0":          "\x00\x00\x00\x00",
 		"length -1":         "\xff\xff\xff\xff",
@@ -173,14 +261,18 @@ func TestGarbage(t *testing.T) {
 		"big endian":        "\x00\x00\x00\x12" + string(frame[4:]),
 		"HTTP":              "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
 		"a login too long":  "\x14\x00\x00\x00\x03\x01" + string(frame[6:22]) + "\x09a",
-		"a trusted write":   string(frame[:5]) + "\x02" + string(frame[6:]),
+		trusted:             string(frame[:5]) + "\x02" + string(frame[6:]),
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := dialPeer(t, srv)
 			p.write([]byte(garbage))
 			for _, a := range p.ended() {
 				require.Equal(t, messages.BadRequest, a.command, "%s", a)
-				require.Equal(t, messages.ID{}, a.id)
+				want := messages.ID{}
+				if name == trusted { // the server knows what it refuses
+					want = id
+				}
+				require.Equal(t, want, a.id)
 			}
 			bystander.alive()
 		})

@@ -27,7 +27,14 @@ type Peer struct {
 func Listen(tb testing.TB, serve func(p *Peer)) *memnet.Network {
 	tb.Helper()
 	network := memnet.New()
-	l, err := network.Listen("tcp", Addr)
+	ListenOn(tb, network, Addr, serve)
+	return network
+}
+
+// ListenOn is Listen at any address of a given network, for several servers.
+func ListenOn(tb testing.TB, network *memnet.Network, addr string, serve func(p *Peer)) {
+	tb.Helper()
+	l, err := network.Listen("tcp", addr)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -44,7 +51,6 @@ func Listen(tb testing.TB, serve func(p *Peer)) *memnet.Network {
 		}
 	}()
 	tb.Cleanup(func() { _ = l.Close(); <-done })
-	return network
 }
 
 // Identified answers the handshake, then plays. A client that leaves before it has one is none to play with.

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -35,6 +36,9 @@ func Conformance(t *testing.T, open func(testing.TB) store.Store) {
 		"records come in order":           testOrder,
 		"a transaction shares a commit":   testTransaction,
 		"what is pending commits nothing": testPending,
+		"a scavenge removes records":      testScavenge,
+		"a scavenge that changes nothing": testNoScavenge,
+		"a scavenge beside the writer":    testScavengeBeside,
 		"readers run beside the writer":   testConcurrency,
 		"a reader may stop at any record": testStop,
 	}
@@ -357,6 +361,174 @@ func testStop(t *testing.T, l *log) {
 		seen := 0
 		require.NoError(t, read(func(*store.Record) bool { seen++; return seen < 2 }), name)
 		require.Equal(t, 2, seen, name)
+	}
+}
+
+// scavenge drops records and applies what was found.
+func (l *log) scavenge(drop func(*store.Record) bool) {
+	l.t.Helper()
+	found, err := l.Scavenge(func(r *store.Record) (bool, error) { return drop(r), nil })
+	require.NoError(l.t, err)
+	for more := true; more; {
+		more, err = found.Apply()
+		require.NoError(l.t, err)
+	}
+}
+
+func testScavenge(t *testing.T, l *log) {
+	t.Helper()
+	const n = 1000
+	for i := range int64(n) {
+		l.stage("a", i)
+		l.stage("b", i)
+		l.stage(fmt.Sprint("c", i), 0)
+	}
+	require.NoError(t, l.Stage(l.end+5, store.Record{Kind: store.Void, Commit: l.end, Prepare: l.end}))
+	l.end += 5
+	l.stage("d", 0)
+	l.stage("$$d", 0)
+	l.stage("d", store.DeletedNumber)
+	l.commit()
+	then := l.Tip()
+	l.stage("a", n) // not committed: nobody asks for it
+	keep := func(r *store.Record) bool {
+		require.LessOrEqual(t, r.Commit, then.Commit)
+		switch r.Stream {
+		case "a":
+			return r.Number >= n-3
+		case "b":
+			return r.Number%10 == 3 || r.Number == n-1
+		case "d", "$$d":
+			return r.Number == store.DeletedNumber
+		}
+		return r.Kind == store.Event
+	}
+	l.scavenge(func(r *store.Record) bool { return !keep(r) })
+	require.Equal(t, then, l.Tip())
+	require.Equal(t, []string{"997@a", "998@a", "999@a"}, l.events("a", 0, math.MaxInt64, then.Commit))
+	require.Equal(t, []string{"998@a"}, l.events("a", 998, 998, then.Commit))
+	require.Equal(t, []string{"13@b", "23@b"}, l.events("b", 4, 30, then.Commit))
+	require.Empty(t, l.events("b", 4, 12, then.Commit))
+	require.Equal(t, []string{"0@c7"}, l.events("c7", 0, 9, then.Commit))
+	require.Equal(t, []string{"9223372036854775807@d"}, l.events("d", 0, math.MaxInt64, then.Commit))
+	require.Empty(t, l.events("$$d", 0, math.MaxInt64, then.Commit))
+	require.Equal(t, store.Head{Last: n - 1, Meta: -1}, l.head("a", then.Commit))
+	require.Equal(t, store.Head{Last: n - 1, Meta: -1}, l.head("b", then.Commit))
+	require.True(t, l.head("d", then.Commit).Tombstoned)
+	all := l.forward(0, then.Commit)
+	require.Len(t, all, 3+101+n+1)
+	require.Equal(t, all, reversed(l.backward(math.MaxInt64, then.Commit)))
+	var r store.Record
+	require.NoError(t, l.Events("b", 23, 23, then.Commit, func(found *store.Record) bool { r = *found; return true }))
+	position := int64(100 + 10*(3*23+1))
+	require.Equal(t, store.Record{
+		Stream: "b", Number: 23, ID: id("b", 23), Type: "t", Commit: position, Prepare: position, Encoded: []byte("23@b"),
+	}, r, "what stays is what it was")
+
+	// It goes on behind what was staged.
+	l.commit()
+	l.stage("b", n)
+	l.stage("a", n+1)
+	l.commit()
+	at := l.Tip().Commit
+	require.Equal(t, []string{"997@a", "998@a", "999@a", "1000@a", "1001@a"}, l.events("a", 0, math.MaxInt64, at))
+	require.Equal(t, append(all, "1000@a", "1000@b", "1001@a"), l.forward(0, at))
+	require.ErrorIs(t, l.Stage(l.end, store.Record{Stream: "d", Number: 1, Commit: l.end, Prepare: l.end}), store.ErrOrder)
+	l.scavenge(func(r *store.Record) bool { return r.Stream == "a" && r.Number < n+1 })
+	require.Equal(t, []string{"1001@a"}, l.events("a", 0, math.MaxInt64, at))
+}
+
+func testNoScavenge(t *testing.T, l *log) {
+	t.Helper()
+	l.scavenge(func(*store.Record) bool { t.Error("there is nothing"); return true })
+	require.EqualValues(t, -1, l.ScavengedTo())
+	l.stage("a", 0)
+	l.stage("a", 1)
+	l.commit()
+	l.scavenge(func(*store.Record) bool { return false })
+	failure := errors.New("not now")
+	asked := 0
+	_, err := l.Scavenge(func(*store.Record) (bool, error) { asked++; return true, failure })
+	require.ErrorIs(t, err, failure)
+	require.Equal(t, 1, asked)
+	found, err := l.Scavenge(func(r *store.Record) (bool, error) { return r.Number == 0, nil })
+	require.NoError(t, err)
+	require.Equal(t, []string{"0@a", "1@a"}, l.forward(0, l.Tip().Commit), "it is not applied")
+	require.EqualValues(t, -1, l.ScavengedTo())
+	_, err = found.Apply()
+	require.NoError(t, err)
+	require.Equal(t, []string{"1@a"}, l.forward(0, l.Tip().Commit))
+	require.EqualValues(t, 110, l.ScavengedTo())
+}
+
+// testScavengeBeside has a scavenge and readers run while the writer goes on. Of each stream the last event stays.
+func testScavengeBeside(t *testing.T, l *log) {
+	t.Helper()
+	const streams, rounds, scavenges = 20, 50, 20
+	write := func(round int64) {
+		for s := range streams {
+			l.stage(fmt.Sprint("s", s), round)
+		}
+		l.commit()
+	}
+	write(0)
+	stop := make(chan struct{})
+	var readers sync.WaitGroup
+	for range 2 {
+		readers.Go(func() {
+			for s := 0; ; s = (s + 1) % streams {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				name, at := fmt.Sprint("s", s), l.Tip().Commit
+				before := int64(-1)
+				err := l.Events(name, 0, math.MaxInt64, at, func(r *store.Record) bool {
+					ok := r.Number > before && string(r.Encoded) == fmt.Sprintf("%d@%s", r.Number, name)
+					before = r.Number
+					return ok
+				})
+				// A scavenge in between makes a reader younger, never blind.
+				if head, headErr := l.Head(name, at); err != nil || headErr != nil || before < 0 || head.Last < before {
+					t.Errorf("%s as of %d: the last is %d, its head says %d (%v, %v)", name, at, before, head.Last, err, headErr)
+					return
+				}
+			}
+		})
+	}
+	round := int64(1)
+	for range scavenges {
+		at := l.Tip().Commit
+		found := make(chan store.Scavenged)
+		go func() {
+			s, err := l.Scavenge(func(r *store.Record) (bool, error) {
+				head, err := l.Head(r.Stream, at)
+				return r.Number < head.Last, err
+			})
+			if err != nil {
+				t.Error(err)
+			}
+			found <- s
+		}()
+		for range rounds / 2 {
+			write(round)
+			round++
+		}
+		s := <-found
+		for more := true; more; {
+			var err error
+			more, err = s.Apply()
+			require.NoError(t, err)
+			write(round)
+			round++
+		}
+	}
+	close(stop)
+	readers.Wait()
+	require.Less(t, len(l.forward(0, l.Tip().Commit)), streams*3*rounds)
+	for s := range streams {
+		require.Equal(t, round-1, l.head(fmt.Sprint("s", s), store.Staged).Last)
 	}
 }
 

@@ -28,6 +28,13 @@ type IDs struct {
 	// slots are twice as many as the ring has places. One holds the hash of an id and its sequence number, and is 0 when it
 	// is free; an id is in the slot that the lower bits of its hash say, or in one behind it before the next free one.
 	slots []uint64
+
+	// missed is the id that was looked for last, if it is not here: mostly it is the next to come, and has its slot then.
+	missed struct {
+		id   uuid.UUID
+		hash uint32 // 0 when there is none
+		free uint32
+	}
 }
 
 type remembered struct {
@@ -53,19 +60,26 @@ func (m *IDs) Len() int { return int(m.end - m.oldest) }
 
 // Find returns where id was used first.
 func (m *IDs) Find(id uuid.UUID) (Place, bool) {
-	if r, _ := m.look(id, m.hash(id)); r != nil {
+	hash := m.hash(id)
+	r, free := m.look(id, hash)
+	if r != nil {
 		return r.Place, true
 	}
+	m.missed.id, m.missed.hash, m.missed.free = id, hash, free
 	return Place{}, false
 }
 
 // Add remembers the place of an id, unless the id is known already: the first one counts.
 func (m *IDs) Add(id uuid.UUID, p Place) {
-	hash := m.hash(id)
-	r, free := m.look(id, hash)
-	if r != nil {
-		return
+	hash, free := m.missed.hash, m.missed.free
+	if hash == 0 || m.missed.id != id {
+		hash = m.hash(id)
+		var r *remembered
+		if r, free = m.look(id, hash); r != nil {
+			return
+		}
 	}
+	m.missed.hash = 0 // slots change
 	if m.Len() == len(m.ring) {
 		m.resize(2 * len(m.ring))
 		_, free = m.look(id, hash)

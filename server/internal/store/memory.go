@@ -11,7 +11,7 @@ import (
 // Memory is the store that forgets everything at the end of the process.
 //
 // Nothing in it locks. The writer puts a record into a slot that no reader looks at yet and then publishes the new
-// length; readers take the length first and the slots after it. What they find beyond the position they read at, they
+// length. What they find beyond the position they read at, they
 // pass over, so that the records of a commit appear together.
 type Memory struct {
 	streams sync.Map // string -> *stream
@@ -22,6 +22,7 @@ type Memory struct {
 	staged Tip
 	last   Position // of the record that was staged last
 	block  []Record // room for the next records: one allocation for many of them
+	recent *stream  // that was looked for last: a write asks for its stream several times
 }
 
 // blockSize is how many records are allocated together.
@@ -46,7 +47,11 @@ func (m *Memory) Tip() Tip { return *m.tip.Load() }
 
 // Head implements Store.
 func (m *Memory) Head(name string, at int64) (Head, error) {
-	s := m.find(name)
+	find := m.find
+	if at == Staged {
+		find = m.findAgain
+	}
+	s := find(name)
 	if s == nil {
 		return Head{Last: -1, Meta: -1}, nil
 	}
@@ -173,9 +178,21 @@ func (m *Memory) find(name string) *stream {
 	return s.(*stream)
 }
 
+// findAgain is find for the writer.
+func (m *Memory) findAgain(name string) *stream {
+	if m.recent != nil && m.recent.name == name {
+		return m.recent
+	}
+	s := m.find(name)
+	if s != nil {
+		m.recent = s
+	}
+	return s
+}
+
 // findOrAdd makes the stream of a name for the writer. A metastream is tied to its stream, which may have no events yet.
 func (m *Memory) findOrAdd(name string) *stream {
-	if s := m.find(name); s != nil {
+	if s := m.findAgain(name); s != nil {
 		return s
 	}
 	s := &stream{name: strings.Clone(name)}
@@ -200,35 +217,54 @@ func (s *stream) last(at int64) (number int64, tombstoned bool) {
 }
 
 // list is a growing list of records with one writer and any number of readers.
-type list struct {
-	length atomic.Int64
-	slots  atomic.Pointer[[]*Record]
+type list struct{ slots atomic.Pointer[slots] }
+
+// slots are where the records of a list lie, until there are too many or a scavenge takes some away.
+type slots struct {
+	length  atomic.Int64
+	records []*Record
+	// scavenged is the position as of which records were taken away. An older reader sees the list as of then: what it
+	// would have seen may not be there any more.
+	scavenged int64
 }
 
-// add appends a record. For the writer only.
 func (l *list) add(r *Record) {
-	n := int(l.length.Load())
-	slots := l.slots.Load()
-	if slots == nil || n == len(*slots) {
-		grown := make([]*Record, max(2*n, 1))
-		if slots != nil {
-			copy(grown, *slots)
+	s := l.slots.Load()
+	if s != nil {
+		if n := int(s.length.Load()); n < len(s.records) {
+			s.records[n] = r
+			s.length.Store(int64(n + 1))
+			return
 		}
-		slots = &grown
-		l.slots.Store(slots)
 	}
-	(*slots)[n] = r
-	l.length.Store(int64(n + 1))
+	all, scavenged := l.all()
+	l.replace(append(make([]*Record, 0, max(2*len(all), 1)), all...), scavenged, r)
+}
+
+// replace makes the list one of these records, of which readers see none before, and of more behind them.
+func (l *list) replace(records []*Record, scavenged int64, more ...*Record) {
+	records = append(records, more...)
+	s := &slots{records: records[:cap(records)], scavenged: scavenged}
+	s.length.Store(int64(len(records)))
+	l.slots.Store(s)
+}
+
+// all returns the records, and the position as of which they were scavenged.
+func (l *list) all() ([]*Record, int64) {
+	s := l.slots.Load()
+	if s == nil {
+		return nil, -1
+	}
+	n := s.length.Load()
+	return s.records[:n:n], s.scavenged
 }
 
 // upTo returns the records whose Commit is at most at.
 func (l *list) upTo(at int64) []*Record {
-	n := int(l.length.Load()) // before the slots: newer slots hold at least as much
-	if n == 0 {
-		return nil
-	}
-	records := (*l.slots.Load())[:n:n]
-	if records[n-1].Commit <= at {
+	records, scavenged := l.all()
+	at = max(at, scavenged)
+	n := len(records)
+	if n == 0 || records[n-1].Commit <= at {
 		return records
 	}
 	return records[:sort.Search(n, func(i int) bool { return records[i].Commit > at })]

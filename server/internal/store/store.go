@@ -1,7 +1,8 @@
 // Package store keeps the log of a server: every record in the order of its position, and the streams that they form.
 //
 // There is one writer and any number of readers. Readers never wait for the writer nor the writer for them, and a
-// reader that asks as of a position sees exactly the records up to it, however many calls it makes: the log only grows.
+// reader that asks as of a position sees exactly the records up to it, however many calls it makes: the log only grows,
+// but for what a scavenge removes: where it did, an older reader sees what there was then.
 package store
 
 import (
@@ -98,8 +99,23 @@ type Store interface {
 	// Commit makes everything staged visible and lasting, all at once. After an error nothing that was staged may be
 	// relied on, and nothing more can be staged. For the writer only.
 	Commit() error
+	// Scavenge finds the committed records that drop wants to be gone, asking for each of them in the order of the log. An
+	// error of drop ends it. It changes nothing yet: what it found is gone when the writer has applied it. The last event of
+	// a stream without a tombstone must stay, since the stream's head goes by it. One Scavenge at a time, from any
+	// goroutine.
+	Scavenge(drop func(*Record) (bool, error)) (Scavenged, error)
+	// ScavengedTo returns the last Commit that the last Scavenge looked at, once it is applied, and -1 before the first one.
+	// Up to there a position that was a record's need not be any more.
+	ScavengedTo() int64
 	// Close releases what the store holds. Nothing may be called during or after it.
 	Close() error
+}
+
+// Scavenged is what a Scavenge found.
+type Scavenged interface {
+	// Apply removes some of it, so little that the writer is not kept long, and reports whether there is more. For the writer
+	// only.
+	Apply() (more bool, err error)
 }
 
 // MetastreamPrefix in front of a stream's name makes the name of its metastream.
