@@ -71,7 +71,7 @@ var table = []row{
 	// nested modules
 	{pkg: "internal/tools/..."},
 	{pkg: "bench/canned", imports: []string{"messages"}},
-	{pkg: "bench/servercost", imports: []string{"bench/canned", "server", "messages", "internal/memnet"}},
+	{pkg: "bench/servercost", imports: []string{".", "bench/canned", "server", "messages", "internal/memnet"}},
 	{pkg: "internal/interop", imports: []string{".", "messages"}},
 }
 
