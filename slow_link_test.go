@@ -34,7 +34,7 @@ func slow(rate int, appends *atomic.Int64) func(p *scripted.Peer) {
 		p.Conn = throttled{p.Conn, rate}
 		p.Reader = messages.NewReader(p.Conn, 0)
 		alive(p, func(f messages.Frame) bool {
-			var answer messages.Request = messages.Raw(messages.Pong, nil)
+			answer := messages.Raw(messages.Pong, nil)
 			if f.Command == messages.WriteEvents {
 				appends.Add(1)
 				answer = &messages.AppendCompleted{}
