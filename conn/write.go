@@ -30,12 +30,12 @@ type outbox struct {
 }
 
 // overtakes reports a request that changes nothing, so that it may go before others: a reader does not wait for all that
-// bulk writers have in the line.
+// bulk writers have in the line. A Ping stays in it: its answer says that what was sent before has come.
 func overtakes(c messages.Command) bool {
 	switch c {
 	case messages.ReadEvent, messages.ReadStreamEventsForward, messages.ReadStreamEventsBackward,
 		messages.ReadAllEventsForward, messages.ReadAllEventsBackward,
-		messages.FilteredReadAllEventsForward, messages.FilteredReadAllEventsBackward, messages.Ping:
+		messages.FilteredReadAllEventsForward, messages.FilteredReadAllEventsBackward:
 		return true
 	}
 	return false

@@ -13,8 +13,8 @@ import (
 // What a real server's decoder refuses goes beyond what package messages does (3.9): a known field of another wire
 // type, a boolean that is neither 0 nor 1, an int32 that does not fit. A shape is what it wants of a message.
 type shape struct {
-	fields [8]kind // by number
-	nested *shape  // of the fields of kind message
+	fields [17]kind // by number
+	nested *shape   // of the fields of kind message
 }
 
 // kind is the type of a field.
@@ -30,20 +30,20 @@ const (
 )
 
 var (
-	newEventShape = shape{fields: [8]kind{1: text, 2: text, 3: int32s, 4: int32s, 5: text, 6: text}}
-	writeShape    = shape{fields: [8]kind{1: text, 2: int64s, 3: message, 4: boolean}, nested: &newEventShape}
-	deleteShape   = shape{fields: [8]kind{1: text, 2: int64s, 3: boolean, 4: boolean}}
+	newEventShape = shape{fields: [17]kind{1: text, 2: text, 3: int32s, 4: int32s, 5: text, 6: text}}
+	writeShape    = shape{fields: [17]kind{1: text, 2: int64s, 3: message, 4: boolean}, nested: &newEventShape}
+	deleteShape   = shape{fields: [17]kind{1: text, 2: int64s, 3: boolean, 4: boolean}}
 
-	transactionStartShape  = shape{fields: [8]kind{1: text, 2: int64s, 3: boolean}}
-	transactionWriteShape  = shape{fields: [8]kind{1: int64s, 2: message, 3: boolean}, nested: &newEventShape}
-	transactionCommitShape = shape{fields: [8]kind{1: int64s, 2: boolean}}
+	transactionStartShape  = shape{fields: [17]kind{1: text, 2: int64s, 3: boolean}}
+	transactionWriteShape  = shape{fields: [17]kind{1: int64s, 2: message, 3: boolean}, nested: &newEventShape}
+	transactionCommitShape = shape{fields: [17]kind{1: int64s, 2: boolean}}
 
-	readEventShape   = shape{fields: [8]kind{1: text, 2: int64s, 3: boolean, 4: boolean}}
-	readStreamShape  = shape{fields: [8]kind{1: text, 2: int64s, 3: int32s, 4: boolean, 5: boolean}}
-	readAllShape     = shape{fields: [8]kind{1: int64s, 2: int64s, 3: int32s, 4: boolean, 5: boolean}}
-	subscribeShape   = shape{fields: [8]kind{1: text, 2: boolean}}
+	readEventShape   = shape{fields: [17]kind{1: text, 2: int64s, 3: boolean, 4: boolean}}
+	readStreamShape  = shape{fields: [17]kind{1: text, 2: int64s, 3: int32s, 4: boolean, 5: boolean}}
+	readAllShape     = shape{fields: [17]kind{1: int64s, 2: int64s, 3: int32s, 4: boolean, 5: boolean}}
+	subscribeShape   = shape{fields: [17]kind{1: text, 2: boolean}}
 	unsubscribeShape = shape{}
-	identifyShape    = shape{fields: [8]kind{1: int32s, 2: text}}
+	identifyShape    = shape{fields: [17]kind{1: int32s, 2: text}}
 )
 
 // fits reports whether b is a message of this shape.

@@ -18,8 +18,6 @@ type service struct {
 	zeroID bool
 	// ignored: accepted and never answered.
 	ignored bool
-	// later: known, and not served by this server yet.
-	later bool
 }
 
 // services is what is done with each command that needs to know its user; handle serves the others. A command that is
@@ -40,12 +38,12 @@ var services = [256]service{
 	messages.SubscribeToStream:        {serve: (*session).subscribe},
 	messages.UnsubscribeFromStream:    {serve: (*session).unsubscribe},
 
-	messages.ConnectToPersistentSubscription: {later: true},
-	messages.CreatePersistentSubscription:    {later: true},
-	messages.DeletePersistentSubscription:    {later: true},
-	messages.UpdatePersistentSubscription:    {later: true},
-	messages.PersistentSubscriptionAckEvents: {later: true},
-	messages.PersistentSubscriptionNakEvents: {later: true},
+	messages.CreatePersistentSubscription:    {serve: (*session).createGroup},
+	messages.UpdatePersistentSubscription:    {serve: (*session).updateGroup},
+	messages.DeletePersistentSubscription:    {serve: (*session).deleteGroup},
+	messages.ConnectToPersistentSubscription: {serve: (*session).connectGroup},
+	messages.PersistentSubscriptionAckEvents: {serve: (*session).ackEvents},
+	messages.PersistentSubscriptionNakEvents: {serve: (*session).nakEvents},
 
 	// The answers that a node forwards to the one that asked.
 	messages.WriteEventsCompleted:       {ignored: true},
@@ -118,8 +116,6 @@ func (c *session) dispatch(f *messages.Frame, u *user) error {
 	case s.ignored:
 	case f.ID == (messages.ID{}) && !s.zeroID:
 		c.badRequest(f, "")
-	case s.later:
-		c.badRequest(f, "not supported by this server yet: "+commandName(f.Command))
 	case s.serve == nil:
 		c.badRequest(f, "")
 	default:

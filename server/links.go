@@ -28,23 +28,28 @@ func (v view) resolve(r *store.Record) (resolved, error) {
 	if r.Type != typeLink {
 		return resolved{event: r.Encoded}, nil
 	}
-	out := resolved{link: r.Encoded}
-	number, stream, ok := parseLink(dataOf(r.Encoded))
-	if !ok {
-		return out, nil
-	}
-	out.target = stream
-	if number < -1 {
-		return out, nil
-	}
-	_, target, err := v.event(stream, number)
-	if text := readError(""); errors.As(err, &text) {
-		err = nil
-	}
+	target, stream, err := v.follow(r)
+	out := resolved{link: r.Encoded, target: stream}
 	if target != nil {
 		out.event = target.Encoded
 	}
 	return out, err
+}
+
+// follow returns what a link leads to, nil when there is nothing, and the stream that it names.
+func (v view) follow(r *store.Record) (target *store.Record, stream string, err error) {
+	number, stream, ok := parseLink(dataOf(r.Encoded))
+	if !ok {
+		return nil, "", nil
+	}
+	if number < -1 {
+		return nil, stream, nil
+	}
+	_, target, err = v.event(stream, number)
+	if text := readError(""); errors.As(err, &text) {
+		err = nil
+	}
+	return target, stream, err
 }
 
 // parseLink reads the data of a link, N@stream, as .NET does: the number may have a sign, blanks around it and zero bytes

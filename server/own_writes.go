@@ -29,6 +29,25 @@ func (s *Server) deleteOwn(stream string, expected int64) (messages.OperationRes
 	return s.writer.wait(r)
 }
 
+// writeSoon is writeOwn for who does not wait: the writer calls done, which must not block.
+func (s *Server) writeSoon(stream string, expected int64, e messages.NewEvent, done func(*messages.AppendCompleted)) {
+	r := s.writer.request()
+	r.command, r.done = messages.WriteEvents, done
+	r.write.Stream, r.write.Expected = stream, expected
+	r.write.Events = append(r.write.Events, e)
+	s.writer.enqueue(r)
+	signal(s.writer.wake)
+}
+
+// deleteSoon is deleteOwn, likewise.
+func (s *Server) deleteSoon(stream string, expected int64, done func(*messages.AppendCompleted)) {
+	r := s.writer.request()
+	r.command, r.done = messages.DeleteStream, done
+	r.write.Stream, r.write.Expected = stream, expected
+	s.writer.enqueue(r)
+	signal(s.writer.wake)
+}
+
 func (w *writer) wait(r *request) (messages.OperationResult, error) {
 	a, err := w.ask(r)
 	return a.Result, err

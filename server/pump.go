@@ -12,7 +12,8 @@ const (
 	pumpTurn = 64 << 10
 )
 
-// publish tells the sessions which of their subscriptions have something to read, and the projections that there is more.
+// publish tells the sessions which of their subscriptions have something to read, the groups which streams, and the
+// projections that there is more.
 func (w *writer) publish() {
 	if p := w.server.projector; p != nil {
 		signal(p.wake)
@@ -28,6 +29,7 @@ func (w *writer) publish() {
 		}
 	}
 	clear(w.targets)
+	w.server.groups.committed(w.streams)
 }
 
 // mark puts a subscription on the list of those to look at. The lock is held.
@@ -75,6 +77,9 @@ func (c *session) remark(sub *subscription) {
 
 // deliver appends the events behind a subscription's cursor to b, and reports whether there are more than it may now.
 func (c *session) deliver(sub *subscription, v view, b *batch) (more bool, err error) {
+	if sub.consumer != nil {
+		return c.deliverMessages(sub.consumer, b)
+	}
 	limit := min(pumpLimit, len(b.events)+pumpTurn)
 	narrow := c.narrow()
 	var failed error

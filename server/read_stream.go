@@ -86,23 +86,15 @@ func failedPage(result messages.ReadStreamResult, last int64, text string) messa
 // page appends the events of a page to b and returns what follows them. With may links are resolved: it tells which
 // streams they may lead to.
 func (v view) page(m *messages.StreamRead, b []byte, may func(stream string) bool) (messages.StreamPage, []byte, error) {
-	info, err := v.info(m.Stream)
-	switch {
-	case err != nil:
-		return messages.StreamPage{}, b, err
-	case info.deleted:
-		return failedPage(messages.ReadStreamStreamDeleted, messages.DeletedNumber, ""), b, nil
-	case !info.exists():
-		return failedPage(messages.ReadStreamNoStream, info.last, ""), b, nil
-	}
 	e := encoder{view: v, b: b, may: may, last: -1}
-	var p messages.StreamPage
-	if m.Backward {
-		p, err = e.backward(m, &info)
-	} else {
-		p, err = e.forward(m, &info)
-	}
+	p, err := e.page(m)
 	return p, e.b, err
+}
+
+// collect reads a page and gives its events to take.
+func (v view) collect(m *messages.StreamRead, take func(r *store.Record)) (messages.StreamPage, error) {
+	e := encoder{view: v, take: take, last: -1}
+	return e.page(m)
 }
 
 // encoder makes a page of a stream.
@@ -110,8 +102,24 @@ type encoder struct {
 	view
 	b    []byte
 	may  func(stream string) bool // nil when links are not resolved
+	take func(r *store.Record)    // gets the events instead of b, nil for a page that is sent
 	last int64                    // the number of the event added last, -1 before
 	err  error
+}
+
+func (e *encoder) page(m *messages.StreamRead) (messages.StreamPage, error) {
+	info, err := e.info(m.Stream)
+	switch {
+	case err != nil:
+		return messages.StreamPage{}, err
+	case info.deleted:
+		return failedPage(messages.ReadStreamStreamDeleted, messages.DeletedNumber, ""), nil
+	case !info.exists():
+		return failedPage(messages.ReadStreamNoStream, info.last, ""), nil
+	case m.Backward:
+		return e.backward(m, &info)
+	}
+	return e.forward(m, &info)
 }
 
 // forward reads upwards from m.From. The sum of From and Count may overflow: the page then ends before it begins, as on
@@ -164,7 +172,10 @@ func (e *encoder) read(m *messages.StreamRead, info *streamInfo, first, last int
 		return err
 	}
 	add := e.add
-	if e.may != nil {
+	switch {
+	case e.take != nil:
+		add = e.addTaken
+	case e.may != nil:
 		add = e.addResolved
 	}
 	if info.maxAge > 0 {
@@ -187,6 +198,13 @@ func (e *encoder) add(r *store.Record) bool {
 	e.b = messages.AppendIndexed(e.b, 1, r.Encoded, nil)
 	e.last = r.Number
 	return len(e.b) <= messages.MaxFrame
+}
+
+// addTaken gives one event away.
+func (e *encoder) addTaken(r *store.Record) bool {
+	e.take(r)
+	e.last = r.Number
+	return true
 }
 
 // errTargetDenied says that a link leads to a stream that the reader may not read: the whole page is refused (4.9).

@@ -75,6 +75,7 @@ type Server struct {
 	settings      atomic.Pointer[settings]
 	metadata      metadataCache
 	subscriptions registry
+	groups        *groupService
 	writer        *writer
 	projector     *projector // nil without projections
 
@@ -125,7 +126,11 @@ func Start(cfg Config) (*Server, error) {
 	}
 	s.settings.Store(builtInSettings)
 	s.writer = newWriter(s, cfg.NewID)
+	s.groups = newGroupService(s)
 	err = s.writer.begin()
+	if err == nil {
+		err = s.groups.load()
+	}
 	if err != nil {
 		err = fmt.Errorf("begin the log: %w", err)
 	} else {
@@ -146,6 +151,7 @@ func Start(cfg Config) (*Server, error) {
 		s.accepting.Go(s.projector.run)
 	}
 	s.writing.Go(s.writer.run)
+	s.accepting.Go(s.groups.run)
 	if s.http != nil {
 		s.http.serve()
 	}

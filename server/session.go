@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/google/uuid"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/goeventstore/eventstore/messages"
@@ -37,7 +38,8 @@ type session struct {
 	reader   *messages.Reader
 	frame    messages.Frame // the one at hand
 	names    messages.Names
-	scratch  []byte // where small replies are made
+	scratch  []byte      // where small replies are made
+	ids      []uuid.UUID // those of the ack at hand
 	identity identity
 	// submitted: the writer has requests of this session's and was not woken up for them yet. It is once all that came
 	// together was taken, so that what a client sends in one segment is decided together.

@@ -59,7 +59,6 @@ func TestCommandsThatAreRefused(t *testing.T) {
 		messages.NotAuthenticated:                   "NotAuthenticated.\n",
 		messages.ClientIdentified:                   "ClientIdentified.\n",
 		messages.TransactionStart:                   "TransactionStart.\n",
-		messages.CreatePersistentSubscription:       "CreatePersistentSubscription.\nnot supported by this server yet: CreatePersistentSubscription",
 	} {
 		a := p.ask(command, 0, p.id(), "")
 		require.Equal(t, messages.BadRequest, a.command, text)
@@ -72,18 +71,6 @@ func TestCommandsThatAreRefused(t *testing.T) {
 	} {
 		p.send(messages.Raw(command, []byte("x")))
 		p.quiet()
-	}
-}
-
-// TestEveryKnownCommandIsInOneTable: what is not served yet says so.
-func TestEveryKnownCommandIsInOneTable(t *testing.T) {
-	for command := range services {
-		c := messages.Command(command)
-		s := services[command]
-		require.False(t, (s.serve != nil && s.later) || (s.ignored && s.later), c)
-		if s.later {
-			require.True(t, c.Known(), c)
-		}
 	}
 }
 

@@ -20,7 +20,17 @@ type share struct {
 // submit hands a request to the writer, waiting while the session's share is used up.
 func (c *session) submit(r *request, size int) error {
 	r.size = size
-	for !c.out.reserve(r.size) {
+	if err := c.reserve(size); err != nil {
+		return err
+	}
+	c.server.writer.enqueue(r)
+	c.submitted = true
+	return nil
+}
+
+// reserve takes a part of the session's share, and waits for it while that is used up.
+func (c *session) reserve(size int) error {
+	for !c.out.reserve(size) {
 		c.wakeWriter()
 		c.holding.Store(true)
 		select {
@@ -30,8 +40,6 @@ func (c *session) submit(r *request, size int) error {
 		}
 		c.holding.Store(false)
 	}
-	c.server.writer.enqueue(r)
-	c.submitted = true
 	return nil
 }
 
@@ -98,12 +106,17 @@ const maxAnswers = chunkSize / 2
 
 // answer answers a request, once sendAnswers is called, and takes it back.
 func (w *writer) answer(r *request) {
-	if r.own != nil {
+	switch {
+	case r.own != nil:
 		r.own <- r.answer
 		w.release(r)
 		return
-	}
-	if r.links != nil {
+	case r.done != nil:
+		w.sendAnswers() // done may answer the same session
+		r.done(&r.answer)
+		w.release(r)
+		return
+	case r.links != nil:
 		signal(r.links.done)
 		return
 	}

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"sync"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/goeventstore/eventstore/messages"
 	"github.com/goeventstore/eventstore/messages/pb"
 	"github.com/goeventstore/eventstore/server/internal/store"
@@ -18,6 +20,8 @@ type subscription struct {
 	id      messages.ID
 	stream  string // "" for the whole log
 	resolve bool   // links are followed; whether their targets may be read is not asked (4.9)
+
+	consumer *groupConsumer // of a group, which says what comes next: the cursor is not used; else nil
 
 	// The cursor: the number of the next event of the stream, or where the rest of the log begins. It is set before the
 	// subscription is live, and the session's write goroutine's alone afterwards.
@@ -44,8 +48,7 @@ func (c *session) subscribe(f *messages.Frame, u *user) error {
 		governed = allStreams
 	}
 	if !c.server.allowed(u, governed, rightRead) {
-		reason := pb.SubscriptionDropped_AccessDenied
-		return c.replyMessage(messages.SubscriptionDropped, f.ID, &pb.SubscriptionDropped{Reason: &reason})
+		return c.dropped(f.ID, pb.SubscriptionDropped_AccessDenied)
 	}
 	sub := &subscription{session: c, id: f.ID, stream: stream, resolve: m.GetResolveLinkTos()}
 	// It is registered before the log is looked at: what is committed in between is either seen here, or marks it.
@@ -59,7 +62,7 @@ func (c *session) subscribe(f *messages.Frame, u *user) error {
 		c.orphans = append(c.orphans, earlier)
 	}
 	c.subs[f.ID] = sub
-	return c.confirm(sub, confirmation)
+	return c.confirm(sub, messages.SubscriptionConfirmation, confirmation)
 }
 
 // begin sets the cursor behind the last event and returns the confirmation that says so.
@@ -88,8 +91,8 @@ func (sub *subscription) begin() (*pb.SubscriptionConfirmation, error) {
 const noNumber = -1
 
 // confirm queues the confirmation and makes the subscription live in one step, so that no event comes before it.
-func (c *session) confirm(sub *subscription, confirmation *pb.SubscriptionConfirmation) error {
-	frame, err := messages.AppendFrame(c.scratch[:0], sub.id, nil, messages.Of(messages.SubscriptionConfirmation, confirmation))
+func (c *session) confirm(sub *subscription, command messages.Command, confirmation proto.Message) error {
+	frame, err := messages.AppendFrame(c.scratch[:0], sub.id, nil, messages.Of(command, confirmation))
 	if err != nil {
 		return err
 	}
@@ -110,6 +113,7 @@ func (c *session) unsubscribe(f *messages.Frame, _ *user) error {
 		c.badRequest(f, "")
 		return nil
 	}
+	c.server.groups.unsubscribe(f.ID)
 	sub, ok := c.subs[f.ID]
 	if !ok {
 		return nil
@@ -125,6 +129,7 @@ func (c *session) unsubscribe(f *messages.Frame, _ *user) error {
 
 // unsubscribeAll takes the session's subscriptions off the server's list when it has ended.
 func (c *session) unsubscribeAll() {
+	c.server.groups.disconnect(c)
 	streams := make(map[string]struct{}, len(c.subs))
 	for _, sub := range c.subs {
 		streams[sub.stream] = struct{}{}

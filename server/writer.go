@@ -66,8 +66,9 @@ type request struct {
 	scavenged   *pb.ScavengeDatabaseCompleted // the answer to a ScavengeDatabase
 	size        int                           // what it counts in the session's share
 	answer      messages.AppendCompleted
-	own         chan messages.AppendCompleted // of a request of the server's own, without a session: where the answer goes
-	links       *linkBatch                    // of the projections, instead of all that
+	own         chan messages.AppendCompleted   // of a request of the server's own, without a session: where the answer goes
+	done        func(*messages.AppendCompleted) // likewise, for one that nobody waits for; it must not block
+	links       *linkBatch                      // of the projections, instead of all that
 }
 
 // maxKept is how much of a request's buffers is kept for the next one.
@@ -163,7 +164,7 @@ func (w *writer) commit(batch []*request) error {
 	w.streams = w.streams[:0]
 	w.moment = w.now()
 	for _, r := range batch {
-		if r.own != nil {
+		if r.own != nil || r.done != nil {
 			w.identify(r)
 		}
 		if err := w.serve(r); err != nil {

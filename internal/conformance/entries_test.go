@@ -120,7 +120,7 @@ func TestManifestIsComplete(t *testing.T) {
 		"no mode":             {"file\ta/b.jsonl\tplay\n", `manifest.tsv:1: "play" is no mode`},
 		"mode missing":        {"file\ta/b.jsonl\n", "manifest.tsv:1: file has 3 columns, not 2"},
 		"no reason":           {"file\ta/b.jsonl\treplay\nout\ta/b.jsonl\t1-2\t3\t\n", "manifest.tsv:2: an empty column"},
-		"no such kind":        {"fil\ta/b.jsonl\tparse\n", `manifest.tsv:1: "fil" is neither file nor out nor words nor race nor own nor before nor bytes nor event nor diff`},
+		"no such kind":        {"fil\ta/b.jsonl\tparse\n", `manifest.tsv:1: "fil" is neither file nor out nor words nor apart nor loose nor race nor own nor before nor bytes nor event nor diff`},
 		"not replayed":        {"file\ta/b.jsonl\tparse\nout\ta/b.jsonl\t1-2\t3\twhy\n", "manifest.tsv:2: a/b.jsonl is not replayed"},
 		"out without a file":  {"out\ta/b.jsonl\t1-2\t3\twhy\n", "manifest.tsv:1: a/b.jsonl has no line of its own yet"},
 		"overlap":             {"file\ta/b.jsonl\treplay\nout\ta/b.jsonl\t1-5\t3\tw\nout\ta/b.jsonl\t2-3\t3\tw\n", "manifest.tsv:3: 2-3 overlaps another range"},
@@ -183,7 +183,7 @@ func TestRawFramesCanBeLeftOut(t *testing.T) {
 {"n": 2, "conn": "a", "dir": "c2s", "raw": "120000000300546981117bad09518ba015d6de3970f1", "rawlen": 22, "note": "a ping"}
 {"n": 3, "conn": "a", "dir": "s2c", "cmd": 4, "name": "Pong", "flags": 0, "corr": "546981117bad09518ba015d6de3970f1", "auth": null, "payload": ""}
 {"n": 4, "conn": "a", "dir": "c2s", "raw": "1200000003", "rawlen": 5, "note": "no frame"}
-{"n": 5, "conn": "a", "dir": "c2s", "raw": "12000000c500c766c804b33869c20e1ed1173cae8dc5", "rawlen": 22, "note": "ConnectToPersistentSubscription, empty payload"}
+{"n": 5, "conn": "a", "dir": "c2s", "raw": "12000000d200c766c804b33869c20e1ed1173cae8dc5", "rawlen": 22, "note": "FilteredSubscribeToStream, empty payload"}
 `))
 	require.NoError(t, err)
 	rec := &recording{outs: []leftOut{{lineRange{2, 2}, 3, "a"}, {lineRange{4, 5}, 3, "b"}}}
@@ -213,12 +213,12 @@ func TestToldInWords(t *testing.T) {
 	}
 	b, err := hex.DecodeString("120000000300546981117bad09518ba015d6de3970f1")
 	require.NoError(t, err)
-	p := play(&recording{words: []inWords{{lineRange{4, 4}, "w"}}, bytes: []inBytes{{1, 1, b, "w"}}})
+	p := play(&recording{words: []inWords{{lineRange{4, 4}, "w", false}}, bytes: []inBytes{{1, 1, b, "w"}}})
 	require.Empty(t, p.problems)
 	require.Empty(t, p.found)
 	require.Equal(t, 1, p.compared)
 
-	p = play(&recording{words: []inWords{{lineRange{2, 2}, "w"}}, bytes: []inBytes{{2, 1, b, "w"}}})
+	p = play(&recording{words: []inWords{{lineRange{2, 2}, "w", false}}, bytes: []inBytes{{2, 1, b, "w"}}})
 	require.Equal(t, []string{
 		"bytes behind line 2: it has no connection", "line 4 is nothing that can be played, and not left out",
 		"frames 2-2, told in words (w): there is nothing to leave out",

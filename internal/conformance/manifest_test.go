@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 const (
@@ -49,6 +50,7 @@ type recording struct {
 	before []earlier
 	bytes  []inBytes
 	events []inEvent
+	loose  time.Duration // how much earlier or later than recorded the server may be, beside the usual
 	diffs  []expected
 }
 
@@ -68,13 +70,18 @@ func (o leftOut) String() string {
 	return fmt.Sprintf("frames %d-%d, left out until step %d (%s)", o.from, o.to, o.step, o.why)
 }
 
-// inWords is a range of lines that can never be played, since the recording tells only in words what was sent.
+// inWords is a range of lines that can never be played, since the recording tells only in words what was sent, or that is
+// set apart: it could be played.
 type inWords struct {
 	lineRange
-	why string
+	why   string
+	apart bool
 }
 
 func (w inWords) String() string {
+	if w.apart {
+		return fmt.Sprintf("frames %d-%d, set apart (%s)", w.from, w.to, w.why)
+	}
 	return fmt.Sprintf("frames %d-%d, told in words (%s)", w.from, w.to, w.why)
 }
 
@@ -149,17 +156,36 @@ func readManifest(dir string) (*manifest, error) {
 	return m, m.complete(dir)
 }
 
+// kinds are those of the entries, and how many columns each has.
+var kinds = []struct {
+	name    string
+	columns int
+}{
+	{"file", 3}, {"out", 5}, {"words", 4}, {"apart", 4}, {"loose", 4}, {"race", 4}, {"own", 4}, {"before", 7}, {"bytes", 6},
+	{"event", 6}, {"diff", 7},
+}
+
+// columnsOf is how many columns entries of a kind have.
+func columnsOf(kind string) (int, error) {
+	var names []string
+	for _, k := range kinds {
+		if k.name == kind {
+			return k.columns, nil
+		}
+		names = append(names, k.name)
+	}
+	return 0, fmt.Errorf("%q is neither %s", kind, strings.Join(names, " nor "))
+}
+
 func (m *manifest) entry(columns []string) error {
 	kind, path := columns[0], ""
 	if len(columns) > 1 {
 		path = columns[1]
 	}
 	i := slices.IndexFunc(m.files, func(r *recording) bool { return r.path == path })
-	switch want := map[string]int{
-		"file": 3, "out": 5, "words": 4, "race": 4, "own": 4, "before": 7, "bytes": 6, "event": 6, "diff": 7,
-	}[kind]; {
-	case want == 0:
-		return fmt.Errorf("%q is neither file nor out nor words nor race nor own nor before nor bytes nor event nor diff", kind)
+	switch want, err := columnsOf(kind); {
+	case err != nil:
+		return err
 	case len(columns) != want:
 		return fmt.Errorf("%s has %d columns, not %d", kind, want, len(columns))
 	case slices.Contains(columns, ""):
@@ -185,7 +211,11 @@ func (m *manifest) entry(columns []string) error {
 	case "out":
 		return r.leaveOut(columns[2:])
 	case "words":
-		return r.tellInWords(columns[2:])
+		return r.tellInWords(columns[2:], false)
+	case "apart":
+		return r.tellInWords(columns[2:], true)
+	case "loose":
+		return r.loosen(columns[2:])
 	case "race":
 		return r.leaveToChance(columns[2:])
 	case "own":
@@ -239,9 +269,15 @@ func (r *recording) leaveOut(columns []string) error {
 	return nil
 }
 
-func (r *recording) tellInWords(columns []string) error {
+func (r *recording) tellInWords(columns []string, apart bool) error {
 	in, err := r.newRange(columns[0])
-	r.words = append(r.words, inWords{in, columns[1]})
+	r.words = append(r.words, inWords{in, columns[1], apart})
+	return err
+}
+
+func (r *recording) loosen(columns []string) error {
+	ms, err := strconv.Atoi(columns[0])
+	r.loose = time.Duration(ms) * time.Millisecond
 	return err
 }
 

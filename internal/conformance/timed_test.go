@@ -50,6 +50,9 @@ func newTimedPlayer(tb testing.TB, srv dialer, rec *recording, lines []line) *ti
 	return &timedPlayer{playing: newPlaying(tb, srv, rec, lines), began: time.Now(), conns: map[string]*timedConn{}}
 }
 
+// tolerance is how early or late the server may be.
+func (p *timedPlayer) tolerance() time.Duration { return tolerance + p.rec.loose }
+
 // play plays all lines. What it found is in found and problems.
 func (p *timedPlayer) play() {
 	p.t.Helper()
@@ -78,7 +81,7 @@ func (p *timedPlayer) play() {
 			p.act(c, l)
 		}
 	}
-	p.sleep(p.now + tolerance)
+	p.sleep(p.now + p.tolerance())
 	p.settle(p.names...)
 	for _, name := range p.names {
 		if c := p.conns[name]; !c.ended {
@@ -128,13 +131,13 @@ func (p *timedPlayer) sleep(until time.Duration) {
 
 // left is the time until something that was recorded counts as missing.
 func (p *timedPlayer) left(l *line) time.Duration {
-	return max(0, time.Until(p.began.Add(scaled(l)+tolerance+1)))
+	return max(0, time.Until(p.began.Add(scaled(l)+p.tolerance()+1)))
 }
 
 // when compares a time with the recorded one.
 func (p *timedPlayer) when(l *line, at time.Time) {
 	ours := at.Sub(p.began)
-	if off := ours - scaled(l); off < -tolerance || off > tolerance {
+	if off := ours - scaled(l); off < -p.tolerance() || off > p.tolerance() {
 		p.differs(l.n, "time", recordedAt(scaled(l)), recordedAt(ours))
 	}
 }
@@ -252,7 +255,7 @@ func (p *timedPlayer) stillOpen(c *timedConn) {
 func (p *timedPlayer) extra(c *timedConn) {
 	p.t.Helper()
 	for _, a := range c.rest() {
-		if a.command == messages.HeartbeatRequest && a.at.After(p.began.Add(p.now-tolerance)) {
+		if a.command == messages.HeartbeatRequest && a.at.After(p.began.Add(p.now-p.tolerance())) {
 			continue
 		}
 		p.differs(c.n, "frame", none, a.command.String())
