@@ -16,11 +16,15 @@ type Slice struct {
 	Next        int64 // where the next page in this direction begins; -1 at the end of a backward read
 	Last        int64 // the number of the stream's last event
 	EndOfStream bool  // nothing is left in this direction, as of now. A page may be empty and not be the end
+	Asked       int   // how many events the server was asked for in the end: fewer than wanted after a page that was too large
 }
 
 // ReadStream returns the events of a stream from a place on, fetched page by page while the loop runs. A sequence that ends
 // without an error is complete: it reached the end of the stream as of then, or the Limit. An error is the last pair; a
 // stream that does not exist or is soft-deleted is ErrStreamNotFound, a hard-deleted one ErrStreamDeleted.
+//
+// A page that is larger than a frame, or whose attempts time out again and again, is asked for with half the events, and later
+// pages with more again. A single event that does not fit is ErrTooLarge.
 //
 // The events belong to the caller. Those of a page share its memory; see ResolvedEvent.Clone, and Borrowed.
 func (c *Client) ReadStream(ctx context.Context, stream string, from From, opts ...ReadOption) iter.Seq2[ResolvedEvent, error] {
@@ -38,7 +42,7 @@ func (c *Client) ReadStream(ctx context.Context, stream string, from From, opts 
 		}
 		memory := newPageMemory(&o)
 		for left := o.limit; !nothing; {
-			count := o.pageSize
+			count := memory.ask(o.pageSize)
 			if o.limit > 0 {
 				count = int32(min(int64(count), left))
 			}
@@ -82,7 +86,9 @@ func progress(from int64, page *Slice, backward bool) error {
 	return fmt.Errorf("%w: after the page from %d the server sends the reader to %d, and says that it is not the end", ErrProtocol, from, page.Next)
 }
 
-// ReadSlice reads one page of at most count events, 1 to MaxPageSize. Errors as ReadStream.
+// ReadSlice reads one page of at most count events, 1 to MaxPageSize. Errors as ReadStream. Asked is less than count if so many
+// made a page over the 64 MiB of a frame, which costs a connection, or did not come within WithTimeout twice: who reads on
+// asks for no more than that.
 func (c *Client) ReadSlice(ctx context.Context, stream string, from From, count int, opts ...ReadOption) (Slice, error) {
 	o, err := c.streamOptions(opts)
 	var next int64
@@ -139,10 +145,12 @@ func (c *Client) readPage(ctx context.Context, stream string, from int64, count 
 		count = int32(min(int64(count), math.MaxInt64-from))
 	}
 	slice := Slice{Stream: stream}
-	err := c.fetch(ctx, "read", stream, &messages.StreamRead{
+	request := &messages.StreamRead{
 		Stream: stream, From: from, Count: count, ResolveLinks: !o.rawLinks, RequireLeader: !o.anyNode, Backward: o.backward,
-	}, o, memory, func(body []byte) (err error) {
-		slice, err = memory.decodeStream(stream, body, int(count))
+	}
+	err := c.fetch(ctx, "read", stream, request, &request.Count, o, memory, func(body []byte) (err error) {
+		slice, err = memory.decodeStream(stream, body, int(request.Count))
+		slice.Asked = int(request.Count)
 		return err
 	})
 	return slice, err

@@ -21,11 +21,18 @@ func (c *Conn) readLoop() {
 	r := messages.NewReader(hearing{c}, readBuffer)
 	for {
 		f, err := r.Next()
-		if err != nil {
+		if err == nil {
+			c.dispatch(f)
+			continue
+		}
+		w := c.refused(r)
+		if w == nil {
 			c.lost(readCause(err))
 			break
 		}
-		c.dispatch(f)
+		c.lost(fmt.Errorf("the answer to another request is larger than a frame: %s", err.Error()))
+		w.End(fmt.Errorf("%w: %s: %w", ErrAnswerTooLarge, c.cfg.Addr, err))
+		break
 	}
 	c.mu.Lock()
 	cause, waiters := c.cause, c.table.takeAll()
@@ -33,6 +40,21 @@ func (c *Conn) readLoop() {
 	for _, w := range waiters {
 		w.End(cause)
 	}
+}
+
+// refused finds whom an answer is for that the reader refused for its size: what it asks for again is to be less. The header
+// is waited for, but not for long.
+func (c *Conn) refused(r *messages.Reader) Waiter {
+	_ = c.nc.SetReadDeadline(time.Now().Add(c.cfg.HeartbeatTimeout)) // of a closed socket: then there is nothing to read
+	id, ok := r.Refused()
+	if !ok {
+		return nil
+	}
+	w := c.waiter(id)
+	if k, ours := c.table.ticket(id); ours {
+		c.Forget(k) // an exchange
+	}
+	return w
 }
 
 func readCause(err error) error {

@@ -197,6 +197,24 @@ func (r *Reader) Next() (Frame, error) {
 	return Frame{}, r.err
 }
 
+// Refused returns the correlation id of a frame that Next refused for being too large, reading on until it has come.
+func (r *Reader) Refused() (id ID, ok bool) {
+	refused := r.err
+	if !errors.Is(refused, ErrFrameTooLarge) {
+		return id, false
+	}
+	r.err = nil
+	for r.err == nil && r.Buffered() < prefixSize+headerSize {
+		r.fill()
+	}
+	ok = r.err == nil
+	r.err = refused
+	if ok {
+		copy(id[:], r.buf[r.start+prefixSize+2:])
+	}
+	return id, ok
+}
+
 // Buffered reports how many bytes came that Next has not returned yet.
 func (r *Reader) Buffered() int { return r.end - r.start }
 
