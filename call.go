@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
-	"github.com/google/uuid"
 
 	"github.com/goeventstore/eventstore/conn"
 	"github.com/goeventstore/eventstore/messages"
@@ -79,7 +78,7 @@ type call struct {
 	// An append has its request and its decoded answer in place, so that it costs no allocation.
 	append    messages.Append
 	completed messages.AppendCompleted
-	id        uuid.UUID // where event ids are made
+	ids       idStock
 }
 
 // begin takes a call from the pool.

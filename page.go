@@ -25,6 +25,11 @@ type pageMemory struct {
 	log    messages.AllPage
 
 	most int32 // how many events the next page may have, after one that was too large; 0: as many as are wanted
+
+	read  messages.StreamRead
+	ahead *call  // for the next page, if it was asked for
+	asked int32  // with so many events
+	spare []byte // for its body, while that of the last is lent
 }
 
 // ask is how many events the next page is asked for, where so many are wanted.
@@ -48,7 +53,28 @@ func (m *pageMemory) learn(asked, got int32, size int, took, timeout time.Durati
 	}
 }
 
-func newPageMemory(o *readOptions) *pageMemory { return &pageMemory{lent: o.borrowed} }
+func newPageMemory(o *readOptions) *pageMemory {
+	if o.borrowed {
+		return lentPages.Get().(*pageMemory)
+	}
+	return new(pageMemory)
+}
+
+// lentPages is memory of sequences that lent their events and have ended.
+var lentPages = sync.Pool{New: func() any { return &pageMemory{lent: true} }}
+
+// keepPages is how much memory is kept for the next sequence.
+const keepPages = 4 << 20
+
+// release ends the use of m. If the sequence has come to its end, events that were lent are not valid any more, and other
+// sequences may have the memory; a loop that was left may go on to use the event it was at.
+func (m *pageMemory) release(ended bool) {
+	m.dropAhead()
+	if ended && m.lent && cap(m.body)+cap(m.spare) <= keepPages {
+		m.most = 0
+		lentPages.Put(m)
+	}
+}
 
 // names are the strings that decoding can use again; a page borrows one.
 var names = sync.Pool{New: func() any { return new(messages.Names) }}
@@ -57,16 +83,24 @@ var names = sync.Pool{New: func() any { return new(messages.Names) }}
 // that is larger than a frame, or does not come in time again and again, is asked for with half the events: count is where
 // the request has their number.
 func (c *Client) fetch(ctx context.Context, op, stream string, r messages.Request, count *int32, o *readOptions, memory *pageMemory, decode func(body []byte) error) error {
-	if err := c.enter(ctx, o.within); err != nil {
-		return &OpError{Op: op, Stream: stream, Err: err}
+	begun := time.Now()
+	k, asked := memory.takeAhead(ctx)
+	if asked == 0 {
+		asked = *count
 	}
-	defer c.leave(o.within)
-	k := c.begin(r, o.credentials)
+	var err error
+	if k == nil {
+		if err := c.enter(ctx, o.within); err != nil {
+			return &OpError{Op: op, Stream: stream, Err: err}
+		}
+		defer c.leave(o.within)
+		k = c.begin(r, o.credentials)
+		k.room, memory.body = memory.body[:0], nil // after a failure an answer may still be written there
+		k.count = count
+		err = c.do(ctx, k)
+	}
 	defer k.recycle()
-	k.room, memory.body = memory.body[:0], nil // after a failure an answer may still be written there
-	k.count = count
-	asked, begun := *count, time.Now()
-	if err := c.do(ctx, k); err != nil {
+	if err != nil {
 		return k.fail(op, stream, err)
 	}
 	memory.learn(asked, *count, len(k.reply.Body), time.Since(begun), c.timeout)

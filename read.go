@@ -41,32 +41,44 @@ func (c *Client) ReadStream(ctx context.Context, stream string, from From, opts 
 			return
 		}
 		memory := newPageMemory(&o)
-		for left := o.limit; !nothing; {
-			count := memory.ask(o.pageSize)
-			if o.limit > 0 {
-				count = int32(min(int64(count), left))
-			}
-			page, err := c.readPage(ctx, stream, next, count, &o, memory)
+		ended := false
+		defer func() { memory.release(ended) }()
+		for left, first := o.limit, true; !nothing; first = false {
+			page, err := c.readPage(ctx, stream, next, memory.ask(o.count(left)), &o, memory)
 			if err != nil {
 				yield(ResolvedEvent{}, err)
 				return
+			}
+			left -= int64(len(page.Events))
+			last := page.EndOfStream || o.limit > 0 && left <= 0
+			if !last {
+				err = progress(next, &page, o.backward)
+			}
+			if next = page.Next; !last && !first && err == nil {
+				c.askAhead(ctx, stream, next, o.count(left), &o, memory)
 			}
 			for _, e := range page.Events {
 				if !yield(e, nil) {
 					return
 				}
 			}
-			left -= int64(len(page.Events))
-			if page.EndOfStream || o.limit > 0 && left <= 0 {
-				return
-			}
-			if err := progress(next, &page, o.backward); err != nil {
+			if err != nil {
 				fail(err)
 				return
 			}
-			next = page.Next
+			if ended = last; ended {
+				return
+			}
 		}
 	}
+}
+
+// count is how many events to ask for when as many are left to the Limit.
+func (o *readOptions) count(left int64) int32 {
+	if o.limit > 0 {
+		return int32(min(int64(o.pageSize), left))
+	}
+	return o.pageSize
 }
 
 // streamOptions are those of a read that is not of $all.
@@ -139,18 +151,10 @@ func startOf(stream string, from From, backward bool) (number int64, nothing boo
 
 // readPage reads a page, whose events lie in memory.
 func (c *Client) readPage(ctx context.Context, stream string, from int64, count int32, o *readOptions, memory *pageMemory) (Slice, error) {
-	if !o.backward {
-		// No stream gets there, and a server computes from + count in 64 bits.
-		from = min(from, math.MaxInt64-1)
-		count = int32(min(int64(count), math.MaxInt64-from))
-	}
 	slice := Slice{Stream: stream}
-	request := &messages.StreamRead{
-		Stream: stream, From: from, Count: count, ResolveLinks: !o.rawLinks, RequireLeader: !o.anyNode, Backward: o.backward,
-	}
-	err := c.fetch(ctx, "read", stream, request, &request.Count, o, memory, func(body []byte) (err error) {
-		slice, err = memory.decodeStream(stream, body, int(request.Count))
-		slice.Asked = int(request.Count)
+	err := c.fetch(ctx, "read", stream, memory.request(stream, from, count, o), &memory.read.Count, o, memory, func(body []byte) (err error) {
+		slice, err = memory.decodeStream(stream, body, int(memory.read.Count))
+		slice.Asked = int(memory.read.Count)
 		return err
 	})
 	return slice, err

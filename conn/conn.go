@@ -106,7 +106,7 @@ func Dial(ctx context.Context, cfg Config) (*Conn, error) {
 		stop:  make(chan struct{}),
 		done:  make(chan struct{}),
 	}
-	c.table.waiting = make(map[Ticket]*entry)
+	c.table.far = make(map[Ticket]*entry)
 	c.out.wake = make(chan struct{}, 1)
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)

@@ -1,8 +1,10 @@
 package conn
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -78,13 +80,14 @@ const (
 const handshake Ticket = 0x0a0d0a0d0a0d0a0d
 
 // table knows who waits for what. Correlation ids are a random prefix of the connection and a count, so that finding
-// a waiter is a look-up by a number.
+// a waiter is a look-up by a number, and those that wait at one time have mostly numbers next to each other.
 type table struct {
-	prefix  [8]byte
-	last    atomic.Uint64 // the newest ticket
-	waiting map[Ticket]*entry
-	calls   int    // entries that are no exchange
-	free    *entry // entries to use again, linked by next
+	prefix [8]byte
+	last   atomic.Uint64     // the newest ticket
+	near   [near]*entry      // by the end of the ticket
+	far    map[Ticket]*entry // those whose place in near is taken, by one that waits for long
+	calls  int               // entries that are no exchange
+	free   *entry            // entries to use again, linked by next
 	// Calls with a time limit, in the order of their deadlines: the limit is the same for all, so that is the order
 	// in which they were sent.
 	first, newest *entry
@@ -112,6 +115,16 @@ func (t *table) ticket(id messages.ID) (Ticket, bool) {
 	return Ticket(binary.LittleEndian.Uint64(id[8:])), [8]byte(id[:8]) == t.prefix
 }
 
+// near is how many tickets in a row are found without the map.
+const near = 4096
+
+func (t *table) find(k Ticket) *entry {
+	if e := t.near[k%near]; e != nil && e.ticket == k {
+		return e
+	}
+	return t.far[k]
+}
+
 func (t *table) add(k Ticket, w Waiter, m mode, deadline time.Duration, size, end, received int64) {
 	e := t.free
 	if e != nil {
@@ -120,7 +133,11 @@ func (t *table) add(k Ticket, w Waiter, m mode, deadline time.Duration, size, en
 		e = new(entry)
 	}
 	*e = entry{ticket: k, waiter: w, mode: m, deadline: deadline, size: size, end: end, received: received}
-	t.waiting[k] = e
+	if place := &t.near[k%near]; *place == nil {
+		*place = e
+	} else {
+		t.far[k] = e
+	}
 	if m != exchange {
 		t.calls++
 	}
@@ -128,7 +145,11 @@ func (t *table) add(k Ticket, w Waiter, m mode, deadline time.Duration, size, en
 }
 
 func (t *table) remove(e *entry) {
-	delete(t.waiting, e.ticket)
+	if place := &t.near[e.ticket%near]; *place == e {
+		*place = nil
+	} else {
+		delete(t.far, e.ticket)
+	}
 	if e.mode != exchange {
 		t.calls--
 	}
@@ -195,16 +216,20 @@ func (t *table) expired(now, more time.Duration, written, received int64) (w Wai
 
 // takeAll empties the table, in the order in which the requests were sent.
 func (t *table) takeAll() []Waiter {
-	tickets := make([]Ticket, 0, len(t.waiting))
-	for k := range t.waiting {
-		tickets = append(tickets, k)
+	var all []*entry
+	for _, e := range t.near {
+		if e != nil {
+			all = append(all, e)
+		}
 	}
-	slices.Sort(tickets)
-	waiters := make([]Waiter, len(tickets))
-	for i, k := range tickets {
-		waiters[i] = t.waiting[k].waiter
+	all = slices.AppendSeq(all, maps.Values(t.far))
+	slices.SortFunc(all, func(a, b *entry) int { return cmp.Compare(a.ticket, b.ticket) })
+	waiters := make([]Waiter, len(all))
+	for i, e := range all {
+		waiters[i] = e.waiter
 	}
-	t.waiting, t.first, t.newest, t.free = nil, nil, nil, nil
+	clear(t.near[:])
+	t.far, t.first, t.newest, t.free = nil, nil, nil, nil
 	return waiters
 }
 
@@ -242,7 +267,7 @@ func (c *Conn) Send(k Ticket, r messages.Request, credentials []byte) error {
 func (c *Conn) Forget(k Ticket) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e := c.table.waiting[k]
+	e := c.table.find(k)
 	if e == nil {
 		return false
 	}

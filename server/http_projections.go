@@ -62,6 +62,7 @@ func (a *httpAPI) projectionRoutes() []route {
 		one("/state", (*httpCall).projectionState), one("/result", (*httpCall).projectionState),
 		one("/config", (*httpCall).projectionConfig),
 		command("enable", true), command("disable", false),
+		{method: http.MethodDelete, path: "/projection/{name}", gives: jsonOnly, serve: withProjections(ofProjection((*httpCall).deleteProjection))},
 	}
 }
 
@@ -168,14 +169,28 @@ func (c *httpCall) projectionConfig(*httpProjection) httpAnswer {
 func (c *httpCall) enableProjection(enable bool) httpAnswer {
 	return ofProjection(func(c *httpCall, p *httpProjection) httpAnswer {
 		if !c.user.admin() {
-			return httpAnswer{status: http.StatusUnauthorized, reason: "Not Authorized", media: mediaPlain, body: []byte("Not authorized")}
+			return notAuthorized
 		}
 		if err := c.projections.EnableProjection(p.name, enable); err != nil {
-			return httpAnswer{status: http.StatusInternalServerError, media: mediaPlain, body: []byte("Failed")}
+			return projectionFailed(err.Error())
 		}
 		return c.json(http.StatusOK, struct {
 			Type int    `json:"msgTypeId"`
 			Name string `json:"name"`
 		}{typeProjectionUpdated, p.name})
 	})(c)
+}
+
+var notAuthorized = httpAnswer{status: http.StatusUnauthorized, reason: "Not Authorized", media: mediaPlain, body: []byte("Not authorized")}
+
+func projectionFailed(text string) httpAnswer {
+	return httpAnswer{status: http.StatusInternalServerError, reason: "Failed", media: mediaPlain, body: []byte(text)}
+}
+
+// deleteProjection refuses: there are only those of the system.
+func (c *httpCall) deleteProjection(*httpProjection) httpAnswer {
+	if !c.user.admin() {
+		return notAuthorized
+	}
+	return projectionFailed("We currently don't allow for the deletion of System Projections.")
 }

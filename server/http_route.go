@@ -89,6 +89,10 @@ const (
 func newHTTPAPI(s *Server, side *httpSide, cfg *Config) *httpAPI {
 	a := &httpAPI{Server: s, side: side, started: time.Now(), shutdown: s.closeSoon}
 	a.node = newNodeIdentity(s, side, cfg)
+	a.scavenge = s.beginScavenge
+	if cfg.Projections {
+		a.projections = systemProjections{s}
+	}
 	a.routes = slices.Concat(a.nodeRoutes(), a.userRoutes(), a.groupRoutes(), a.projectionRoutes(), a.streamRoutes())
 	for i := range a.routes {
 		a.routes[i].segments = strings.Split(a.routes[i].path, "/")

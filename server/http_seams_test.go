@@ -9,9 +9,11 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/goeventstore/eventstore/internal/memnet"
 	"github.com/goeventstore/eventstore/server/internal/store"
 )
 
@@ -262,6 +264,9 @@ func TestProjectionsOverHTTP(t *testing.T) {
 	same("POST /projection/$stream_by_category/command/disable (admin", n.asked(t, http.MethodPost, "/projection/$stream_by_category/command/disable", "", "admin"))
 	require.Equal(t, http.StatusOK, n.asked(t, http.MethodPost, one+"/command/enable", "", "admin").status)
 	require.Equal(t, map[string]bool{"$by_category": true, "$stream_by_category": false}, f.enabled)
+	require.Equal(t, notAuthorized, n.asked(t, http.MethodDelete, one, "", "ops"))
+	require.Equal(t, http.StatusInternalServerError, n.asked(t, http.MethodDelete, one, "", "admin").status)
+	require.Equal(t, noProjection, n.asked(t, http.MethodDelete, "/projection/nothing", "", "admin"))
 	f.err = errors.New("no")
 	require.Equal(t, http.StatusInternalServerError, n.asked(t, http.MethodPost, one+"/command/enable", "", "admin").status)
 }
@@ -312,4 +317,27 @@ func TestRightsOverHTTP(t *testing.T) {
 	u, result := n.getUser("ops")
 	require.Equal(t, userSuccess, result)
 	require.False(t, u.disabled)
+}
+
+// TestScavengeOverHTTP: it is answered at once, and runs.
+func TestScavengeOverHTTP(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, err := Start(Config{Listen: memnet.New().Listen})
+		require.NoError(t, err)
+		n := &node{Server: s}
+		require.Equal(t, http.StatusOK, n.asked(t, http.MethodPost, "/admin/scavenge", "", "ops").status)
+		synctest.Wait()
+		info, err := s.view().info(scavengesStream)
+		require.NoError(t, err)
+		require.EqualValues(t, 1, info.last) // begun and completed
+		require.NoError(t, s.Close())
+	})
+}
+
+// TestGossipOfASecureNode: the second port is told.
+func TestGossipOfASecureNode(t *testing.T) {
+	n := run(t)
+	n.api().node.secure = endpoint{"127.0.0.1", 1115}
+	a := n.asked(t, http.MethodGet, "/gossip?format=json", "", "")
+	require.Contains(t, string(a.body), `"externalSecureTcpPort": 1115,`)
 }

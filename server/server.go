@@ -132,7 +132,7 @@ func Start(cfg Config) (*Server, error) {
 		s.secure, err = listenSecure(&cfg)
 	}
 	if err == nil && cfg.HTTP != Off {
-		s.http, err = s.startHTTP(&cfg)
+		s.http, err = s.listenHTTP(&cfg)
 	}
 	if err != nil {
 		_ = listener.Close()
@@ -146,6 +146,9 @@ func Start(cfg Config) (*Server, error) {
 		s.accepting.Go(s.projector.run)
 	}
 	s.writing.Go(s.writer.run)
+	if s.http != nil {
+		s.http.serve()
+	}
 	s.accepting.Go(func() { s.accept(s.listener) })
 	if s.secure != nil {
 		s.accepting.Go(func() { s.accept(s.secure) })

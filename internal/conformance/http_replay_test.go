@@ -115,7 +115,7 @@ func replayHTTP(t *testing.T, rec *recording) {
 	srv, err := server.Start(server.Config{Projections: true})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, srv.Close()) })
-	p := httpPlayer{t: t, url: srv.HTTPURL(), ids: map[string]string{}}
+	p := httpPlayer{t: t, srv: srv, url: srv.HTTPURL(), ids: map[string]string{}}
 	problems, found, compared := p.play(rec, pairs)
 	for _, problem := range append(problems, rec.unlisted(found)...) {
 		t.Error(problem)
@@ -126,6 +126,7 @@ func replayHTTP(t *testing.T, rec *recording) {
 // httpPlayer plays to one server.
 type httpPlayer struct {
 	t   *testing.T
+	srv *server.Server
 	url string
 	ids map[string]string // ours by the recorded ones
 }
@@ -170,6 +171,7 @@ func (p *httpPlayer) play(rec *recording, pairs []httpPair) (problems []string, 
 // send sends a recorded request.
 func (p *httpPlayer) send(x *httpPair) httpReply {
 	p.t.Helper()
+	require.NoError(p.t, p.srv.WaitForProjections(within(p.t))) // as the probe did
 	var body io.Reader
 	if x.hasBody {
 		body = strings.NewReader(x.body)
@@ -334,7 +336,7 @@ func TestHTTPEntriesMustBeTrue(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, srv.Close()) })
 	play := func(rec *recording) ([]string, []difference) {
-		p := httpPlayer{t: t, url: srv.HTTPURL(), ids: map[string]string{}}
+		p := httpPlayer{t: t, srv: srv, url: srv.HTTPURL(), ids: map[string]string{}}
 		problems, found, _ := p.play(rec, pairs)
 		return problems, found
 	}
