@@ -161,8 +161,17 @@ var kinds = []struct {
 	name    string
 	columns int
 }{
-	{"file", 3}, {"out", 5}, {"words", 4}, {"apart", 4}, {"loose", 4}, {"race", 4}, {"own", 4}, {"before", 7}, {"bytes", 6},
-	{"event", 6}, {"diff", 7},
+	{"file", 3},
+	{"out", 5},
+	{"words", 4},
+	{"apart", 4},
+	{"loose", 4},
+	{"race", 4},
+	{"own", 4},
+	{"before", 7},
+	{"bytes", 6},
+	{"event", 6},
+	{"diff", 7},
 }
 
 // columnsOf is how many columns entries of a kind have.

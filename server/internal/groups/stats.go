@@ -112,10 +112,19 @@ func (l *latencies) measurements() []Measurement {
 	}
 	percentile := func(thousandths int) int { return sorted[min(n*thousandths/1000, n-1)] }
 	return []Measurement{
-		{"Mean", sum / n}, {"Median", sorted[n/2]}, {"Fastest", sorted[0]},
-		{"Quintile 1", percentile(0)}, {"Quintile 2", percentile(200)}, {"Quintile 3", percentile(400)},
-		{"Quintile 4", percentile(600)}, {"Quintile 5", percentile(800)},
-		{"90%", percentile(900)}, {"95%", percentile(950)}, {"99%", percentile(990)},
-		{"99.5%", percentile(995)}, {"99.9%", percentile(999)}, {"Highest", sorted[n-1]},
+		{"Mean", sum / n},
+		{"Median", sorted[n/2]},
+		{"Fastest", sorted[0]},
+		{"Quintile 1", percentile(0)},
+		{"Quintile 2", percentile(200)},
+		{"Quintile 3", percentile(400)},
+		{"Quintile 4", percentile(600)},
+		{"Quintile 5", percentile(800)},
+		{"90%", percentile(900)},
+		{"95%", percentile(950)},
+		{"99%", percentile(990)},
+		{"99.5%", percentile(995)},
+		{"99.9%", percentile(999)},
+		{"Highest", sorted[n-1]},
 	}
 }
