@@ -46,12 +46,16 @@ func (p *PendingWrite) Wait(ctx context.Context) (WriteResult, error) {
 		return p.result, p.err
 	}
 	select {
-	case <-k.done:
-	case <-k.ctx.Done():
-		k.expire()
-		<-k.done
-	case <-ctx.Done():
-		return WriteResult{}, &OpError{Op: "wait for append", Stream: k.append.Stream, Unknown: true, Err: contextError(ctx, nil)}
+	case <-k.done: // mostly, when many are pending; asking for this alone is cheap
+	default:
+		select {
+		case <-k.done:
+		case <-k.ctx.Done():
+			k.expire()
+			<-k.done
+		case <-ctx.Done():
+			return WriteResult{}, &OpError{Op: "wait for append", Stream: k.append.Stream, Unknown: true, Err: contextError(ctx, nil)}
+		}
 	}
 	if k.c.hooks.calls() {
 		k.ended(k.err)

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
-	"github.com/google/uuid"
 
 	"github.com/goeventstore/eventstore/conn"
 	"github.com/goeventstore/eventstore/messages"
@@ -57,6 +56,11 @@ type call struct {
 	size     int64     // the room that an append takes
 	started  time.Time // for hooks
 	received int       // bytes of the answer
+	// A page that turns out too large is asked for again with fewer events: count is where its request says how many.
+	count *int32
+	slow  int // attempts that timed out while bytes came
+
+	stays int // guarded by mu: time-outs of attempts whose request was not written yet
 
 	// A call that nobody has to wait for (AppendAsync) gives its place in flight back when it is settled, by whoever comes
 	// first, and looks after its context itself.
@@ -74,7 +78,7 @@ type call struct {
 	// An append has its request and its decoded answer in place, so that it costs no allocation.
 	append    messages.Append
 	completed messages.AppendCompleted
-	id        uuid.UUID // where event ids are made
+	ids       idStock
 }
 
 // begin takes a call from the pool.
@@ -107,6 +111,7 @@ func (k *call) recycle() {
 	k.reply = messages.Reply{}
 	k.attempts, k.open, k.unknown, k.untimed = 0, false, false, false
 	k.size, k.received = 0, 0
+	k.count, k.slow, k.stays = nil, 0, 0
 	k.c.calls.Put(k)
 }
 
@@ -388,11 +393,56 @@ func (k *call) failUnknown(err error) {
 
 // End implements conn.Waiter: the attempt timed out, or its connection ended.
 func (k *call) End(err error) {
-	if errors.Is(err, conn.ErrClosed) {
+	switch {
+	case errors.Is(err, conn.ErrClosed):
 		k.failUnknown(ErrClosed)
-		return
+	case errors.Is(err, conn.ErrAnswerTooLarge):
+		err = tooLarge(err)
+		if k.halve() {
+			k.again(err, true, false)
+			return
+		}
+		k.failUnknown(err)
+	case errors.Is(err, messages.ErrFrameTooLarge): // whose answer that was did not come any more
+		k.halve()
+		k.again(err, true, false)
+	default:
+		var slow *conn.SlowError
+		if errors.As(err, &slow) {
+			if k.slow++; k.slow > 1 { // the first request or its answer may have been lost
+				k.halve()
+			}
+		}
+		k.again(err, true, false)
 	}
-	k.again(err, true, false)
+}
+
+// Unsent implements conn.Patient: the attempt's time is up, and its request is not written yet. To send it again would only make
+// the line longer, so the call goes on waiting, which counts as an attempt.
+func (k *call) Unsent(ticket conn.Ticket, err *conn.UnsentError) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.ticket != ticket || k.abandoned {
+		return true // another call by now
+	}
+	k.stays++
+	limit := k.c.maxAttempts
+	if limit > 0 && k.attempts+k.stays > limit {
+		return false
+	}
+	k.last = err
+	return true
+}
+
+// halve has a page asked for again with half the events; false if there is nothing to halve.
+func (k *call) halve() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.abandoned || k.count == nil || *k.count <= 1 {
+		return false
+	}
+	*k.count /= 2
+	return true
 }
 
 // again makes the next attempt, if there may be one: after a pause when the server is to be given time, else at once. The
@@ -402,7 +452,7 @@ func (k *call) again(cause error, unknown, pause bool) {
 	k.open = false
 	k.last = cause
 	k.unknown = k.unknown || unknown
-	attempts, abandoned := k.attempts, k.abandoned
+	attempts, abandoned := k.attempts+k.stays, k.abandoned
 	k.mu.Unlock()
 	switch limit := k.c.maxAttempts; {
 	case abandoned:

@@ -49,6 +49,7 @@ func (c *Client) delete(ctx context.Context, op, stream string, expected Expecte
 		RequireLeader:   proto.Bool(!o.anyNode),
 		HardDelete:      &hard,
 	})
+	waits := c.backoff()
 	for attempts := 1; ; attempts++ {
 		result, err := c.deleteOnce(ctx, op, stream, expected, request, o)
 		if err == nil {
@@ -66,6 +67,12 @@ func (c *Client) delete(ctx context.Context, op, stream string, expected Expecte
 		if gone {
 			return WriteResult{}, nil
 		}
+		if !Retryable(err) { // an answer that is none would come again
+			return WriteResult{}, err
+		}
+		if errors.Is(err, ErrTimeout) && sleep(ctx, waits) != nil { // a loss has pauses of its own
+			return WriteResult{}, err
+		}
 	}
 }
 
@@ -77,7 +84,9 @@ func (c *Client) deleteOnce(ctx context.Context, op, stream string, expected Exp
 	}
 	var m pb.DeleteStreamCompleted
 	if err := k.reply.Unmarshal(&m); err != nil {
-		return WriteResult{}, k.fail(op, stream, fmt.Errorf("%w: %w", ErrProtocol, err))
+		e := k.fail(op, stream, fmt.Errorf("%w: %w", ErrProtocol, err))
+		e.Unknown = true
+		return WriteResult{}, e
 	}
 	if m.GetResult() == messages.Success {
 		return WriteResult{Position: Position{Commit: m.GetCommitPosition(), Prepare: m.GetPreparePosition()}}, nil

@@ -12,7 +12,7 @@
 // Every call takes a context and returns when that ends, whether connected, queued or reconnecting. Failures are an *OpError
 // around sentinels for errors.Is; a write whose outcome nobody knows says so (MaybeApplied).
 //
-// Live and catch-up subscriptions are in package subscription, checkpointed projectors in listener, an embedded server for
-// tests and first steps in server and eventstoretest. All of them stand on two methods of the client that serve
+// Live and catch-up subscriptions are in package subscription, persistent ones in persistent, checkpointed projectors in
+// listener, an embedded server for tests and first steps in server and eventstoretest. All of them stand on two methods of the client that serve
 // for any message of the protocol: Call and Open.
 package eventstore

@@ -26,7 +26,8 @@ var (
 	ErrOverflow = errors.New("more came than the window holds")
 	// ErrArgument says that a call was refused before anything was sent, because of what it was given.
 	ErrArgument = errors.New("invalid argument")
-	// ErrTooLarge says that an event or a request is over the limits of the protocol. Nothing was sent.
+	// ErrTooLarge says that an event or a request is over the limits of the protocol, and nothing was sent; or that the answer
+	// is, as with a single event that does not fit a frame, and asking again is no use.
 	ErrTooLarge = errors.New("too large")
 	// ErrQueueFull says that as many calls wait as WithQueue allows. Nothing was sent.
 	ErrQueueFull = errors.New("too many calls wait")

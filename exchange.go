@@ -208,8 +208,11 @@ func (x *Exchange) Reply(command messages.Command, body []byte) {
 
 // End implements conn.Waiter.
 func (x *Exchange) End(err error) {
-	if errors.Is(err, conn.ErrClosed) {
+	switch {
+	case errors.Is(err, conn.ErrClosed):
 		err = ErrClosed
+	case errors.Is(err, conn.ErrAnswerTooLarge):
+		err = tooLarge(err)
 	}
 	x.end(err, false)
 }

@@ -118,3 +118,85 @@ func TestEndlessPagesEndWithTheContext(t *testing.T) {
 		require.Equal(t, 5000, pages)
 	})
 }
+
+// FuzzHostileAnswers has a server answer each operation with the command that it wants and any body: pages of the log, plain and
+// filtered, steps of a transaction, a scavenge, metadata. Each must return, with a result or one of our errors. The first byte
+// says which operation, the rest is the body.
+func FuzzHostileAnswers(f *testing.F) {
+	position := []byte{8, 0, 16, 0, 32, 5, 40, 5} // of the page and of the next
+	operations := []struct {
+		run   func(ctx context.Context, c *eventstore.Client) error
+		seeds [][]byte
+	}{
+		{func(ctx context.Context, c *eventstore.Client) error {
+			_, err := c.ReadAllSlice(ctx, eventstore.Start, 10)
+			return err
+		}, [][]byte{position, append(position, 0x1a, 4, 0x0a, 0, 24, 1), append(position, 48, 2, 58, 1, 'x'), append(position, 48, 255, 255, 3)}},
+		{func(ctx context.Context, c *eventstore.Client) error {
+			_, err := c.ReadAllSlice(ctx, eventstore.Start, 10, eventstore.StreamPrefix("s"))
+			return err
+		}, [][]byte{append(position, 48, 1), append(position, 56, 2, 66, 1, 'x'), append(position, 48, 1, 0x1a, 2, 0x12, 0)}},
+		{func(ctx context.Context, c *eventstore.Client) error {
+			for _, err := range c.ReadAll(ctx, eventstore.AfterPosition(eventstore.Position{Commit: 9, Prepare: 3}), eventstore.Backward(), eventstore.Limit(3)) {
+				return err
+			}
+			return nil
+		}, [][]byte{position}},
+		{func(ctx context.Context, c *eventstore.Client) error {
+			_, err := c.StartTransaction(ctx, "s", eventstore.Any)
+			return err
+		}, [][]byte{{8, 1, 16, 0}, {8, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1, 16, 5}}},
+		{func(ctx context.Context, c *eventstore.Client) error {
+			return c.ContinueTransaction(1).Write(ctx, numbered(1))
+		}, [][]byte{{8, 1, 16, 0}, {8, 1, 16, 99}}},
+		{func(ctx context.Context, c *eventstore.Client) error {
+			_, err := c.ContinueTransaction(1).Commit(ctx)
+			return err
+		}, [][]byte{{8, 1, 16, 0, 32, 0, 40, 0, 48, 7, 56, 7}, {8, 1, 16, 1, 26, 1, 'x'}, {16, 4}}},
+		{func(ctx context.Context, c *eventstore.Client) error { _, err := c.Scavenge(ctx); return err },
+			[][]byte{{8, 0, 18, 0, 24, 5, 32, 9}, {8, 2, 18, 14, 'A', 'c', 'c', 'e', 's', 's', ' ', 'd', 'e', 'n', 'i', 'e', 'd', '.'}, {8, 1}, {8, 77}}},
+		{func(ctx context.Context, c *eventstore.Client) error {
+			m, err := c.Metadata(ctx, "s")
+			if err == nil {
+				_, err = m.MarshalJSON()
+				if errors.Is(err, eventstore.ErrArgument) {
+					err = nil // what a server reads need not be what it is given to write
+				}
+			}
+			return err
+		}, [][]byte{{8, 0}, messages.AppendEventRead(nil, messages.ReadEventSuccess, (&messages.EventRecord{
+			Stream: "$$s", Type: "$metadata", Data: []byte(`{"$maxAge":9223372036854775807,"$acl":{"$r":["a",null]},"x":{}}`),
+		}).AppendTo(nil), nil, "")}},
+		{func(ctx context.Context, c *eventstore.Client) error { return c.TruncateBefore(ctx, "s", 5) },
+			[][]byte{messages.AppendEventRead(nil, messages.ReadEventSuccess, (&messages.EventRecord{
+				Stream: "$$s", Type: "$metadata", Data: []byte(`{"$tb":-1,"$maxCount":1e3}`),
+			}).AppendTo(nil), nil, "")}},
+	}
+	for i, op := range operations {
+		f.Add([]byte{byte(i)})
+		for _, seed := range op.seeds {
+			f.Add(append([]byte{byte(i)}, seed...))
+		}
+	}
+	f.Fuzz(func(t *testing.T, input []byte) {
+		if len(input) == 0 {
+			return
+		}
+		op, body := operations[int(input[0])%len(operations)], input[1:]
+		play(t, func(p *scripted.Peer) {
+			alive(p, func(f messages.Frame) bool {
+				answer := f.Command + 1
+				if f.Command == messages.FilteredReadAllEventsBackward {
+					answer = messages.FilteredReadAllEventsBackwardCompleted
+				}
+				b, _ := messages.AppendFrame(nil, f.ID, nil, messages.Raw(answer, body))
+				_, err := p.Conn.Write(b)
+				return err == nil
+			})
+		}, func(t *testing.T, c *eventstore.Client) {
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			ours(t, op.run(ctx, c))
+		}, eventstore.WithMaxAttempts(2))
+	})
+}

@@ -46,7 +46,7 @@ func (w *waiting) leave() { w.n.Add(-1) }
 // acquire takes n places, waiting for them until ctx ends. More than there are is all of them.
 func (l *limiter) acquire(ctx context.Context, n int64) error {
 	n = min(n, l.max)
-	if l.waiters.Load() == 0 && l.try(n) {
+	if l.acquireNow(n) {
 		return nil
 	}
 	return l.wait(ctx, n)
@@ -88,6 +88,9 @@ func (l *limiter) wait(ctx context.Context, n int64) error {
 	}
 	return ctx.Err()
 }
+
+// acquireNow takes n places if they are there and nobody waits for any.
+func (l *limiter) acquireNow(n int64) bool { return l.waiters.Load() == 0 && l.try(n) }
 
 func (l *limiter) try(n int64) bool {
 	if l.taken.Add(n) <= l.max {

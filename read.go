@@ -16,11 +16,15 @@ type Slice struct {
 	Next        int64 // where the next page in this direction begins; -1 at the end of a backward read
 	Last        int64 // the number of the stream's last event
 	EndOfStream bool  // nothing is left in this direction, as of now. A page may be empty and not be the end
+	Asked       int   // how many events the server was asked for in the end: fewer than wanted after a page that was too large
 }
 
 // ReadStream returns the events of a stream from a place on, fetched page by page while the loop runs. A sequence that ends
 // without an error is complete: it reached the end of the stream as of then, or the Limit. An error is the last pair; a
 // stream that does not exist or is soft-deleted is ErrStreamNotFound, a hard-deleted one ErrStreamDeleted.
+//
+// A page that is larger than a frame, or whose attempts time out again and again, is asked for with half the events, and later
+// pages with more again. A single event that does not fit is ErrTooLarge.
 //
 // The events belong to the caller. Those of a page share its memory; see ResolvedEvent.Clone, and Borrowed.
 func (c *Client) ReadStream(ctx context.Context, stream string, from From, opts ...ReadOption) iter.Seq2[ResolvedEvent, error] {
@@ -37,32 +41,44 @@ func (c *Client) ReadStream(ctx context.Context, stream string, from From, opts 
 			return
 		}
 		memory := newPageMemory(&o)
-		for left := o.limit; !nothing; {
-			count := o.pageSize
-			if o.limit > 0 {
-				count = int32(min(int64(count), left))
-			}
-			page, err := c.readPage(ctx, stream, next, count, &o, memory)
+		ended := false
+		defer func() { memory.release(ended) }()
+		for left, first := o.limit, true; !nothing; first = false {
+			page, err := c.readPage(ctx, stream, next, memory.ask(o.count(left)), &o, memory)
 			if err != nil {
 				yield(ResolvedEvent{}, err)
 				return
+			}
+			left -= int64(len(page.Events))
+			last := page.EndOfStream || o.limit > 0 && left <= 0
+			if !last {
+				err = progress(next, &page, o.backward)
+			}
+			if next = page.Next; !last && !first && err == nil {
+				c.askAhead(ctx, stream, next, o.count(left), &o, memory)
 			}
 			for _, e := range page.Events {
 				if !yield(e, nil) {
 					return
 				}
 			}
-			left -= int64(len(page.Events))
-			if page.EndOfStream || o.limit > 0 && left <= 0 {
-				return
-			}
-			if err := progress(next, &page, o.backward); err != nil {
+			if err != nil {
 				fail(err)
 				return
 			}
-			next = page.Next
+			if ended = last; ended {
+				return
+			}
 		}
 	}
+}
+
+// count is how many events to ask for when as many are left to the Limit.
+func (o *readOptions) count(left int64) int32 {
+	if o.limit > 0 {
+		return int32(min(int64(o.pageSize), left))
+	}
+	return o.pageSize
 }
 
 // streamOptions are those of a read that is not of $all.
@@ -82,7 +98,9 @@ func progress(from int64, page *Slice, backward bool) error {
 	return fmt.Errorf("%w: after the page from %d the server sends the reader to %d, and says that it is not the end", ErrProtocol, from, page.Next)
 }
 
-// ReadSlice reads one page of at most count events, 1 to MaxPageSize. Errors as ReadStream.
+// ReadSlice reads one page of at most count events, 1 to MaxPageSize. Errors as ReadStream. Asked is less than count if so many
+// made a page over the 64 MiB of a frame, which costs a connection, or did not come within WithTimeout twice: who reads on
+// asks for no more than that.
 func (c *Client) ReadSlice(ctx context.Context, stream string, from From, count int, opts ...ReadOption) (Slice, error) {
 	o, err := c.streamOptions(opts)
 	var next int64
@@ -133,16 +151,10 @@ func startOf(stream string, from From, backward bool) (number int64, nothing boo
 
 // readPage reads a page, whose events lie in memory.
 func (c *Client) readPage(ctx context.Context, stream string, from int64, count int32, o *readOptions, memory *pageMemory) (Slice, error) {
-	if !o.backward {
-		// No stream gets there, and a server computes from + count in 64 bits.
-		from = min(from, math.MaxInt64-1)
-		count = int32(min(int64(count), math.MaxInt64-from))
-	}
 	slice := Slice{Stream: stream}
-	err := c.fetch(ctx, "read", stream, &messages.StreamRead{
-		Stream: stream, From: from, Count: count, ResolveLinks: !o.rawLinks, RequireLeader: !o.anyNode, Backward: o.backward,
-	}, o, memory, func(body []byte) (err error) {
-		slice, err = memory.decodeStream(stream, body, int(count))
+	err := c.fetch(ctx, "read", stream, memory.request(stream, from, count, o), &memory.read.Count, o, memory, func(body []byte) (err error) {
+		slice, err = memory.decodeStream(stream, body, int(memory.read.Count))
+		slice.Asked = int(memory.read.Count)
 		return err
 	})
 	return slice, err

@@ -18,6 +18,7 @@ type AllSlice struct {
 	Events []ResolvedEvent
 	Next   From // where the next page in this direction begins
 	End    bool // nothing is left in this direction, as of now. A page may be empty and not be the end
+	Asked  int  // how many events the server was asked for in the end, as in a Slice
 }
 
 // ReadAll returns the events of all streams in the order of the log, from a place on, fetched page by page while the loop
@@ -33,7 +34,7 @@ func (c *Client) ReadAll(ctx context.Context, from From, opts ...ReadOption) ite
 		}
 		memory := newPageMemory(&o)
 		for left := o.limit; ; {
-			count := int(o.pageSize)
+			count := int(memory.ask(o.pageSize))
 			if o.limit > 0 && o.filter == nil { // of a whole page a filter may pick little
 				count = int(min(int64(count), left))
 			}
@@ -179,23 +180,25 @@ func (c *Client) fetchAll(ctx context.Context, at Position, count int, backward 
 }
 
 func (c *Client) requestAll(ctx context.Context, at Position, count int, backward, filtered bool, o *readOptions, memory *pageMemory) (slice AllSlice, err error) {
-	var request messages.Request = &messages.AllRead{
+	plain := &messages.AllRead{
 		Commit: at.Commit, Prepare: at.Prepare, Count: int32(count), ResolveLinks: !o.rawLinks, RequireLeader: !o.anyNode, Backward: backward,
 	}
+	var request messages.Request = plain
 	if filtered {
 		command := messages.FilteredReadAllEventsForward
 		if backward {
 			command = messages.FilteredReadAllEventsBackward
 		}
 		request = messages.Of(command, &pb.FilteredReadAllEvents{
-			CommitPosition: &at.Commit, PreparePosition: &at.Prepare, MaxCount: proto.Int32(int32(count)),
+			CommitPosition: &at.Commit, PreparePosition: &at.Prepare, MaxCount: &plain.Count,
 			MaxSearchWindow: proto.Int32(MaxPageSize), ResolveLinkTos: proto.Bool(!o.rawLinks), RequireLeader: proto.Bool(!o.anyNode),
 			Filter: o.filter.message(),
 		})
 	}
-	err = c.fetch(ctx, "read", All, request, o, memory, func(body []byte) (err error) {
+	err = c.fetch(ctx, "read", All, request, &plain.Count, o, memory, func(body []byte) (err error) {
 		memory.log.Filtered = filtered
-		slice, err = memory.decodeAll(body, at, count, backward)
+		slice, err = memory.decodeAll(body, at, int(plain.Count), backward)
+		slice.Asked = int(plain.Count)
 		return err
 	})
 	return slice, err

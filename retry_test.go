@@ -323,6 +323,43 @@ func TestADeleteLooksBeforeItIsSentAgain(t *testing.T) {
 	}
 }
 
+// A server that never decides about a delete, or answers what is no answer: the client looks, and does not ask again and again
+// without a pause, or not at all.
+func TestADeleteThatIsNeverDecidedDoesNotSpin(t *testing.T) {
+	answers := map[string]struct {
+		answer  messages.Request
+		is      error
+		deletes int
+	}{
+		"CommitTimeout": {messages.Of(messages.DeleteStreamCompleted, &pb.DeleteStreamCompleted{Result: pb.OperationResult_CommitTimeout.Enum()}), eventstore.ErrTimeout, 10},
+		"garbage":       {messages.Raw(messages.DeleteStreamCompleted, []byte{0xff}), eventstore.ErrProtocol, 1},
+		"another kind":  {messages.Raw(messages.Pong, nil), eventstore.ErrProtocol, 1},
+	}
+	for name, a := range answers {
+		t.Run(name, func(t *testing.T) {
+			deletes := 0
+			play(t, func(p *scripted.Peer) {
+				alive(p, func(f messages.Frame) bool {
+					if f.Command == messages.DeleteStream {
+						deletes++
+						p.SendRequest(f.ID, a.answer)
+					} else {
+						p.SendRequest(f.ID, messages.Raw(messages.ReadEventCompleted, messages.AppendEventRead(nil, messages.ReadEventNotFound, nil, nil, "")))
+					}
+					return true
+				})
+			}, func(t *testing.T, c *eventstore.Client) {
+				ctx, cancel := context.WithTimeout(t.Context(), 950*time.Millisecond)
+				defer cancel()
+				_, err := c.Delete(ctx, "s", eventstore.Any)
+				require.ErrorIs(t, err, a.is)
+				require.True(t, eventstore.MaybeApplied(err))
+				require.Equal(t, a.deletes, deletes)
+			})
+		})
+	}
+}
+
 // The server is gone for a minute: calls made meanwhile wait, each to its own deadline or until the server is back.
 func TestCallsWaitWhileThereIsNoServer(t *testing.T) {
 	play(t, func(p *scripted.Peer) {

@@ -43,7 +43,9 @@ func (c *Client) Scavenge(ctx context.Context, opts ...CallOption) (ScavengeResu
 	}
 	result, err := scavenged(k.reply.Body)
 	if err != nil {
-		return result, k.fail(op, "", err)
+		e := k.fail(op, "", err)
+		e.Unknown = e.Unknown || errors.Is(err, ErrProtocol) // an answer that does not tell
+		return result, e
 	}
 	return result, nil
 }

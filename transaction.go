@@ -89,8 +89,9 @@ func appendNewEvent(to []*pb.NewEvent, e *EventData) ([]*pb.NewEvent, error) {
 	}
 	id := e.ID
 	if id == (uuid.UUID{}) {
-		if err := newID(&id); err != nil {
-			return to, err
+		var err error
+		if id, err = uuid.NewRandom(); err != nil {
+			return to, fmt.Errorf("make an event id: %w", err)
 		}
 	}
 	contentType := int32(0)

@@ -4,6 +4,7 @@ go 1.25.0
 
 require (
 	github.com/goeventstore/eventstore v0.0.0
+	github.com/goeventstore/eventstore/bench/contend v0.0.0
 	github.com/google/uuid v1.6.0
 	github.com/stretchr/testify v1.12.1
 )
@@ -14,4 +15,7 @@ require (
 	google.golang.org/protobuf v1.36.12 // indirect
 )
 
-replace github.com/goeventstore/eventstore => ../
+replace (
+	github.com/goeventstore/eventstore => ../
+	github.com/goeventstore/eventstore/bench/contend => ./contend
+)

@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -8,9 +9,11 @@ import (
 )
 
 // clock asks a silent peer for a heartbeat, ends the connection when that is not answered, and tells the calls whose time
-// is up. Heartbeat states: listening (bytes came within the interval), asked (a request is out since `asked`).
-// listening -> asked after HeartbeatInterval without a byte; asked -> listening by any byte; asked -> end after
-// HeartbeatTimeout without one.
+// is up. Heartbeat states: listening (bytes came within the interval), asked (a request is queued since `asked`).
+// listening -> asked after HeartbeatInterval without a byte; asked -> listening by any byte; asked -> end when that is
+// overdue.
+//
+// It also ends the connection when the peer takes nothing of what is written for the time of a call, alive or not.
 //
 // It sleeps no longer than the time limit of a call, so that whatever is sent while it sleeps is not yet due when it wakes,
 // and deadlines are met exactly without anybody waking it.
@@ -32,6 +35,9 @@ func (c *Conn) clock() {
 			c.log.Warn("the process stood still", slog.Duration("for", pause))
 			asked = 0
 			c.heard.Store(int64(now))
+			if writing := c.writing.Load(); writing > 0 {
+				c.writing.CompareAndSwap(writing, int64(now))
+			}
 			wake = now + min(c.cfg.HeartbeatTimeout, c.cfg.Timeout)/4
 			timer.Reset(wake - now)
 			continue
@@ -40,8 +46,13 @@ func (c *Conn) clock() {
 		switch {
 		case asked > 0 && heard >= asked:
 			asked = 0
-		case asked > 0 && now >= asked+c.cfg.HeartbeatTimeout:
+		case asked > 0 && now >= c.overdue(now, asked, heard):
 			c.lost(ErrHeartbeatTimeout)
+			return
+		}
+		writing := time.Duration(c.writing.Load())
+		if writing > 0 && now >= writing+c.patience() {
+			c.lost(fmt.Errorf("%w: nothing for %v, and %d bytes wait", ErrStuck, now-writing, c.unwritten()))
 			return
 		}
 		if asked == 0 && now >= heard+c.cfg.HeartbeatInterval {
@@ -50,11 +61,38 @@ func (c *Conn) clock() {
 		}
 		next := heard + c.cfg.HeartbeatInterval
 		if asked > 0 {
-			next = asked + c.cfg.HeartbeatTimeout
+			next = max(c.overdue(now, asked, heard), asked+c.cfg.HeartbeatTimeout)
+		}
+		if writing > 0 {
+			next = min(next, writing+c.patience())
 		}
 		wake = min(next, now+c.cfg.Timeout, c.expire(now))
 		timer.Reset(wake - now)
 	}
+}
+
+// patience is how long the peer may take over what is written to it.
+func (c *Conn) patience() time.Duration { return max(c.cfg.Timeout, c.cfg.HeartbeatTimeout) }
+
+// overdue is when the peer must have shown life that was asked for one. A request that stands behind others and is not written
+// yet says nothing about the peer, and one that was sent a lot since it was last heard may be busy with that, as the
+// network's buffers may be.
+func (c *Conn) overdue(now, asked, heard time.Duration) time.Duration {
+	sent := time.Duration(c.beat.Load())
+	if sent < asked {
+		return now + c.cfg.HeartbeatTimeout
+	}
+	at := sent + c.cfg.HeartbeatTimeout
+	if bulk := time.Duration(c.bulk.Load()); bulk > heard {
+		at = max(at, bulk+c.patience())
+	}
+	return at
+}
+
+func (c *Conn) unwritten() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.out.total - c.written.Load()
 }
 
 func (c *Conn) askForLife() {
@@ -62,6 +100,7 @@ func (c *Conn) askForLife() {
 	c.asked.Store(int64(c.now()))
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.out.asks = true
 	c.out.urgent(messages.HeartbeatRequest, id)
 }
 
@@ -69,7 +108,7 @@ func (c *Conn) askForLife() {
 func (c *Conn) expire(now time.Duration) time.Duration {
 	for {
 		c.mu.Lock()
-		w := c.table.expired(now)
+		w, k, cause := c.table.expired(now, c.cfg.Timeout, c.written.Load(), c.received.Load())
 		next := now + c.cfg.Timeout
 		if c.table.first != nil {
 			next = c.table.first.deadline
@@ -78,6 +117,9 @@ func (c *Conn) expire(now time.Duration) time.Duration {
 		if w == nil {
 			return next
 		}
-		w.End(ErrTimeout)
+		unsent, still := cause.(*UnsentError) //nolint:errorlint // as expired made it
+		if !still || !w.(Patient).Unsent(k, unsent) && c.Forget(k) {
+			w.End(cause)
+		}
 	}
 }

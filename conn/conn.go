@@ -34,6 +34,9 @@ var (
 	ErrClosed = errors.New("connection closed")
 	// ErrTimeout says that one attempt of a call had no answer within Config.Timeout.
 	ErrTimeout = errors.New("no answer from the server in time")
+	// ErrAnswerTooLarge says that the answer to a request is larger than a frame may be. It ends the connection, and to every
+	// other request that is all it does.
+	ErrAnswerTooLarge = errors.New("the answer is larger than a frame")
 	// ErrHeartbeatTimeout says that the peer was silent and did not answer a heartbeat either.
 	ErrHeartbeatTimeout = errors.New("the server did not answer a heartbeat")
 	// ErrRefused says that the peer does not speak this protocol the way it was addressed: HTTP, TLS where the
@@ -68,6 +71,12 @@ type Conn struct {
 	heard atomic.Int64 // when the last byte came, since epoch
 	late  atomic.Int64 // frames that nobody waited for any more
 
+	// How the write loop gets on, times since epoch.
+	written atomic.Int64 // bytes of the outbox's total
+	writing atomic.Int64 // when the write under way began; 0: none is
+	bulk    atomic.Int64 // when a whole chunk was last taken
+	beat    atomic.Int64 // when a HeartbeatRequest was last written
+
 	sent, received atomic.Int64 // bytes
 	asked          atomic.Int64 // when the last heartbeat was sent, since epoch; 0: it is answered
 	roundTrip      atomic.Int64 // of the last heartbeat, or of the handshake
@@ -93,11 +102,11 @@ func Dial(ctx context.Context, cfg Config) (*Conn, error) {
 		cfg:   cfg,
 		nc:    nc,
 		log:   cfg.Logger,
-		epoch: time.Now(),
+		epoch: time.Now().Add(-time.Nanosecond), // so that no time since then is 0
 		stop:  make(chan struct{}),
 		done:  make(chan struct{}),
 	}
-	c.table.waiting = make(map[Ticket]*entry)
+	c.table.far = make(map[Ticket]*entry)
 	c.out.wake = make(chan struct{}, 1)
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)

@@ -19,13 +19,28 @@ const readBuffer = 128 << 10
 // table before.
 func (c *Conn) readLoop() {
 	r := messages.NewReader(hearing{c}, readBuffer)
+	var came arrivals
 	for {
 		f, err := r.Next()
-		if err != nil {
+		for err == nil {
+			came.frames = append(came.frames, f)
+			if len(came.frames) == atOnce || !r.Ready() {
+				break
+			}
+			f, err = r.Next()
+		}
+		c.dispatch(&came)
+		if err == nil {
+			continue
+		}
+		w := c.refused(r)
+		if w == nil {
 			c.lost(readCause(err))
 			break
 		}
-		c.dispatch(f)
+		c.lost(fmt.Errorf("the answer to another request is larger than a frame: %s", err.Error()))
+		w.End(fmt.Errorf("%w: %s: %w", ErrAnswerTooLarge, c.cfg.Addr, err))
+		break
 	}
 	c.mu.Lock()
 	cause, waiters := c.cause, c.table.takeAll()
@@ -33,6 +48,23 @@ func (c *Conn) readLoop() {
 	for _, w := range waiters {
 		w.End(cause)
 	}
+}
+
+// refused finds whom an answer is for that the reader refused for its size: what it asks for again is to be less. The header
+// is waited for, but not for long.
+func (c *Conn) refused(r *messages.Reader) Waiter {
+	_ = c.nc.SetReadDeadline(time.Now().Add(c.cfg.HeartbeatTimeout)) // of a closed socket: then there is nothing to read
+	id, ok := r.Refused()
+	if !ok {
+		return nil
+	}
+	c.mu.Lock()
+	w, _ := c.waiter(&messages.Frame{ID: id})
+	c.mu.Unlock()
+	if k, ours := c.table.ticket(id); ours {
+		c.Forget(k) // an exchange
+	}
+	return w
 }
 
 func readCause(err error) error {
@@ -57,7 +89,60 @@ func (h hearing) Read(b []byte) (int, error) {
 	return n, err
 }
 
-func (c *Conn) dispatch(f messages.Frame) {
+// atOnce is how many frames are looked up under one lock, at most.
+const atOnce = 64
+
+// arrivals are frames that came with one read.
+type arrivals struct {
+	frames  []messages.Frame
+	waiters []Waiter // of the first frames
+}
+
+// dispatch hands each frame to its waiter, in their order.
+func (c *Conn) dispatch(came *arrivals) {
+	for rest := came.frames; len(rest) > 0; rest = rest[len(came.waiters):] {
+		c.lookUp(rest, came)
+		for i, w := range came.waiters {
+			c.deliver(&rest[i], w)
+		}
+		clear(came.waiters)
+	}
+	came.frames = came.frames[:0]
+}
+
+// lookUp finds whom frames are for; unless it is an exchange, this was its one answer. It stops behind the first frame of an
+// exchange, which may be forgotten by then: nothing is looked up for long.
+func (c *Conn) lookUp(frames []messages.Frame, came *arrivals) {
+	came.waiters = came.waiters[:0]
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range frames {
+		w, more := c.waiter(&frames[i])
+		came.waiters = append(came.waiters, w)
+		if more {
+			return
+		}
+	}
+}
+
+// waiter finds whom a frame is for, with mu held, and whether it waits for more.
+func (c *Conn) waiter(f *messages.Frame) (w Waiter, more bool) {
+	k, ours := c.table.ticket(f.ID)
+	if !ours || f.Command == messages.HeartbeatRequest || f.Command == messages.HeartbeatResponse {
+		return nil, false
+	}
+	e := c.table.find(k)
+	if e == nil {
+		return nil, false
+	}
+	w, more = e.waiter, e.mode == exchange
+	if !more {
+		c.table.remove(e)
+	}
+	return w, more
+}
+
+func (c *Conn) deliver(f *messages.Frame, w Waiter) {
 	switch f.Command {
 	case messages.HeartbeatRequest:
 		c.mu.Lock()
@@ -75,7 +160,6 @@ func (c *Conn) dispatch(f messages.Frame) {
 			return
 		}
 	}
-	w := c.waiter(f.ID)
 	if w == nil {
 		c.late.Add(1)
 		c.log.Debug("a frame that nobody waits for", slog.String("addr", c.cfg.Addr), slog.String("command", f.Command.String()))
@@ -93,23 +177,4 @@ func (c *Conn) answered(roundTrip time.Duration) {
 	if c.cfg.OnHeartbeat != nil {
 		c.cfg.OnHeartbeat(roundTrip)
 	}
-}
-
-// waiter finds whom a frame is for; unless it is an exchange, this was its one answer.
-func (c *Conn) waiter(id messages.ID) Waiter {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	k, ours := c.table.ticket(id)
-	if !ours {
-		return nil
-	}
-	e := c.table.waiting[k]
-	if e == nil {
-		return nil
-	}
-	w := e.waiter
-	if e.mode != exchange {
-		c.table.remove(e)
-	}
-	return w
 }

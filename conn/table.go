@@ -1,7 +1,10 @@
 package conn
 
 import (
+	"cmp"
 	"encoding/binary"
+	"fmt"
+	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -17,6 +20,48 @@ type Waiter interface {
 	// End says that no (further) answer comes: ErrTimeout, or the cause of the connection's end. It is the last call.
 	End(err error)
 }
+
+// Patient is a Waiter that may go on waiting when its time is up and its request is not written yet.
+type Patient interface {
+	Waiter
+	// Unsent says so. With false the wait is over, and End follows unless an answer has come. It may come while a Reply does.
+	Unsent(k Ticket, err *UnsentError) bool
+}
+
+// UnsentError is the ErrTimeout of a call whose request the server has not taken yet: the line is slow, or the server.
+type UnsentError struct {
+	Size  int64 // of the request, in bytes
+	Left  int64 // of these, still to be written
+	Ahead int64 // of other requests, to be written before
+}
+
+// Error tells how much of the request was still to be written.
+func (e *UnsentError) Error() string {
+	s := fmt.Sprintf("%v: %d of the request's %d bytes were still to be written", ErrTimeout, e.Left, e.Size)
+	if e.Ahead > 0 {
+		s += fmt.Sprintf(", behind %d bytes of other requests", e.Ahead)
+	}
+	return s
+}
+
+// Unwrap returns ErrTimeout.
+func (e *UnsentError) Unwrap() error { return ErrTimeout }
+
+// SlowError is the ErrTimeout of a call during which a lot came, but not its answer: that may be part of it.
+type SlowError struct {
+	Received int64 // bytes since the request was made
+}
+
+// slow is how much has come when a time-out is a SlowError.
+const slow = 16 << 10
+
+// Error tells how much came meanwhile.
+func (e *SlowError) Error() string {
+	return fmt.Sprintf("%v: %d bytes came meanwhile", ErrTimeout, e.Received)
+}
+
+// Unwrap returns ErrTimeout.
+func (e *SlowError) Unwrap() error { return ErrTimeout }
 
 // Ticket names a request of this connection, for Send and Forget.
 type Ticket uint64
@@ -35,13 +80,14 @@ const (
 const handshake Ticket = 0x0a0d0a0d0a0d0a0d
 
 // table knows who waits for what. Correlation ids are a random prefix of the connection and a count, so that finding
-// a waiter is a look-up by a number.
+// a waiter is a look-up by a number, and those that wait at one time have mostly numbers next to each other.
 type table struct {
-	prefix  [8]byte
-	last    atomic.Uint64 // the newest ticket
-	waiting map[Ticket]*entry
-	calls   int    // entries that are no exchange
-	free    *entry // entries to use again, linked by next
+	prefix [8]byte
+	last   atomic.Uint64     // the newest ticket
+	near   [near]*entry      // by the end of the ticket
+	far    map[Ticket]*entry // those whose place in near is taken, by one that waits for long
+	calls  int               // entries that are no exchange
+	free   *entry            // entries to use again, linked by next
 	// Calls with a time limit, in the order of their deadlines: the limit is the same for all, so that is the order
 	// in which they were sent.
 	first, newest *entry
@@ -52,6 +98,9 @@ type entry struct {
 	waiter     Waiter
 	mode       mode
 	deadline   time.Duration // since the connection's epoch
+	size, end  int64         // of the request: how long it is, and where it ends among all bytes of the outbox
+	received   int64         // bytes that had come when it was made
+	unsent     bool          // the request was not written when its time was up
 	prev, next *entry
 }
 
@@ -66,72 +115,121 @@ func (t *table) ticket(id messages.ID) (Ticket, bool) {
 	return Ticket(binary.LittleEndian.Uint64(id[8:])), [8]byte(id[:8]) == t.prefix
 }
 
-func (t *table) add(k Ticket, w Waiter, m mode, deadline time.Duration) {
+// near is how many tickets in a row are found without the map.
+const near = 4096
+
+func (t *table) find(k Ticket) *entry {
+	if e := t.near[k%near]; e != nil && e.ticket == k {
+		return e
+	}
+	return t.far[k]
+}
+
+func (t *table) add(k Ticket, w Waiter, m mode, deadline time.Duration, size, end, received int64) {
 	e := t.free
 	if e != nil {
 		t.free = e.next
 	} else {
 		e = new(entry)
 	}
-	*e = entry{ticket: k, waiter: w, mode: m, deadline: deadline}
-	t.waiting[k] = e
+	*e = entry{ticket: k, waiter: w, mode: m, deadline: deadline, size: size, end: end, received: received}
+	if place := &t.near[k%near]; *place == nil {
+		*place = e
+	} else {
+		t.far[k] = e
+	}
 	if m != exchange {
 		t.calls++
 	}
-	if m == once {
-		e.prev = t.newest
-		if t.newest != nil {
-			t.newest.next = e
-		} else {
-			t.first = e
-		}
-		t.newest = e
-	}
+	t.link(e)
 }
 
 func (t *table) remove(e *entry) {
-	delete(t.waiting, e.ticket)
+	if place := &t.near[e.ticket%near]; *place == e {
+		*place = nil
+	} else {
+		delete(t.far, e.ticket)
+	}
 	if e.mode != exchange {
 		t.calls--
 	}
-	if e.mode == once {
-		if e.prev != nil {
-			e.prev.next = e.next
-		} else {
-			t.first = e.next
-		}
-		if e.next != nil {
-			e.next.prev = e.prev
-		} else {
-			t.newest = e.prev
-		}
-	}
+	t.unlink(e)
 	*e = entry{next: t.free}
 	t.free = e
 }
 
-// expired removes the first call whose deadline has come, if any.
-func (t *table) expired(now time.Duration) Waiter {
-	if t.first == nil || t.first.deadline > now {
-		return nil
+func (t *table) link(e *entry) {
+	if e.mode != once {
+		return
 	}
-	w := t.first.waiter
-	t.remove(t.first)
-	return w
+	e.prev = t.newest
+	if t.newest != nil {
+		t.newest.next = e
+	} else {
+		t.first = e
+	}
+	t.newest = e
+}
+
+func (t *table) unlink(e *entry) {
+	if e.mode != once {
+		return
+	}
+	if e.prev != nil {
+		e.prev.next = e.next
+	} else {
+		t.first = e.next
+	}
+	if e.next != nil {
+		e.next.prev = e.prev
+	} else {
+		t.newest = e.prev
+	}
+	e.prev, e.next = nil, nil
+}
+
+// expired removes the first call whose deadline has come, if any. One that is patient and has its request not written yet gets
+// the time once more, and is to be asked whether it wants it: then the cause is an UnsentError. Once written, it has that
+// time to be answered.
+func (t *table) expired(now, more time.Duration, written, received int64) (w Waiter, k Ticket, cause error) {
+	for e := t.first; e != nil && e.deadline <= now; e = t.first {
+		w, k = e.waiter, e.ticket
+		left := e.end - written
+		_, patient := w.(Patient)
+		if !patient || left <= 0 && !e.unsent {
+			cause = ErrTimeout
+			if n := received - e.received; n >= slow {
+				cause = &SlowError{n}
+			}
+			t.remove(e)
+			return w, k, cause
+		}
+		t.unlink(e)
+		e.deadline, e.unsent = now+more, left > 0
+		t.link(e)
+		if left > 0 {
+			return w, k, &UnsentError{Size: e.size, Left: min(left, e.size), Ahead: max(left-e.size, 0)}
+		}
+	}
+	return nil, 0, nil
 }
 
 // takeAll empties the table, in the order in which the requests were sent.
 func (t *table) takeAll() []Waiter {
-	tickets := make([]Ticket, 0, len(t.waiting))
-	for k := range t.waiting {
-		tickets = append(tickets, k)
+	var all []*entry
+	for _, e := range t.near {
+		if e != nil {
+			all = append(all, e)
+		}
 	}
-	slices.Sort(tickets)
-	waiters := make([]Waiter, len(tickets))
-	for i, k := range tickets {
-		waiters[i] = t.waiting[k].waiter
+	all = slices.AppendSeq(all, maps.Values(t.far))
+	slices.SortFunc(all, func(a, b *entry) int { return cmp.Compare(a.ticket, b.ticket) })
+	waiters := make([]Waiter, len(all))
+	for i, e := range all {
+		waiters[i] = e.waiter
 	}
-	t.waiting, t.first, t.newest, t.free = nil, nil, nil, nil
+	clear(t.near[:])
+	t.far, t.first, t.newest, t.free = nil, nil, nil, nil
 	return waiters
 }
 
@@ -161,14 +259,15 @@ func (c *Conn) Send(k Ticket, r messages.Request, credentials []byte) error {
 	if c.cause != nil {
 		return c.cause
 	}
-	return c.out.append(c.table.id(k), credentials, r)
+	_, err := c.out.append(c.table.id(k), credentials, r)
+	return err
 }
 
 // Forget drops the waiter: it is not called again, except by a call that is under way. It reports whether it was there.
 func (c *Conn) Forget(k Ticket) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e := c.table.waiting[k]
+	e := c.table.find(k)
 	if e == nil {
 		return false
 	}
@@ -187,9 +286,10 @@ func (c *Conn) start(k Ticket, r messages.Request, credentials []byte, w Waiter,
 	if c.cause != nil {
 		return c.cause
 	}
-	if err := c.out.append(c.table.id(k), credentials, r); err != nil {
+	size, err := c.out.append(c.table.id(k), credentials, r)
+	if err != nil {
 		return err
 	}
-	c.table.add(k, w, m, deadline)
+	c.table.add(k, w, m, deadline, size, c.out.total, c.received.Load())
 	return nil
 }

@@ -1,31 +1,59 @@
 package conn
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
+	"sync/atomic"
 
 	"github.com/goeventstore/eventstore/messages"
 )
 
 const (
-	writePart  = 256 << 10 // heartbeats get a turn after about this many bytes
+	writePart  = 256 << 10 // heartbeats and reads get a turn after about this many bytes
+	writeChunk = 64 << 10  // written at a time, so that a slow peer is seen to take something
 	keepBuffer = 1 << 20   // a larger buffer is given back after use
 )
+
+// ErrStuck says that the server takes nothing of what is sent to it.
+var ErrStuck = errors.New("the server does not read what is sent to it")
 
 // outbox is what waits to be written. Callers append under the connection's lock; the write loop swaps the whole
 // buffer for its own empty one and writes it at once, so that many calls share a write.
 type outbox struct {
 	frames []byte
-	marks  []int         // ends of frames, about writePart apart: where heartbeats may come between
-	first  []byte        // heartbeats, which overtake
+	marks  []int         // ends of frames, about writePart apart: where others may come between
+	first  []byte        // heartbeats and reads, which overtake
+	asks   bool          // first has a HeartbeatRequest
+	total  int64         // bytes of all frames that did not overtake
 	wake   chan struct{} // room for one: callers put one in when there is work, the write loop takes it
 }
 
-func (o *outbox) append(id messages.ID, credentials []byte, r messages.Request) error {
+// overtakes reports a request that changes nothing, so that it may go before others: a reader does not wait for all that
+// bulk writers have in the line.
+func overtakes(c messages.Command) bool {
+	switch c {
+	case messages.ReadEvent, messages.ReadStreamEventsForward, messages.ReadStreamEventsBackward,
+		messages.ReadAllEventsForward, messages.ReadAllEventsBackward,
+		messages.FilteredReadAllEventsForward, messages.FilteredReadAllEventsBackward, messages.Ping:
+		return true
+	}
+	return false
+}
+
+// append returns the size of the frame.
+func (o *outbox) append(id messages.ID, credentials []byte, r messages.Request) (size int64, err error) {
+	if overtakes(r.Command()) {
+		before := len(o.first)
+		o.first, err = messages.AppendFrame(o.first, id, credentials, r)
+		o.signal()
+		return int64(len(o.first) - before), err
+	}
+	before := len(o.frames)
 	b, err := messages.AppendFrame(o.frames, id, credentials, r)
 	o.frames = b
 	if err != nil {
-		return err
+		return 0, err
 	}
 	mark := 0
 	if n := len(o.marks); n > 0 {
@@ -34,8 +62,10 @@ func (o *outbox) append(id messages.ID, credentials []byte, r messages.Request) 
 	if len(b)-mark >= writePart {
 		o.marks = append(o.marks, len(b))
 	}
+	size = int64(len(b) - before)
+	o.total += size
 	o.signal()
-	return nil
+	return size, nil
 }
 
 func (o *outbox) urgent(c messages.Command, id messages.ID) {
@@ -51,8 +81,8 @@ func (o *outbox) signal() {
 	}
 }
 
-// writeLoop writes what the outbox gathers. A peer that does not read makes Write wait; if it is silent too, the clock
-// closes the socket under it.
+// writeLoop writes what the outbox gathers. A peer that does not read makes Write wait; the clock then closes the socket
+// under it.
 func (c *Conn) writeLoop() {
 	var frames, first []byte
 	var marks []int
@@ -75,8 +105,16 @@ func (c *Conn) writeLoop() {
 			}
 			c.mu.Lock()
 			first, c.out.first = c.out.first, first[:0]
+			asks := c.out.asks
+			c.out.asks = false
 			c.mu.Unlock()
-			if !c.write(first) || !c.write(frames[start:end]) {
+			if !c.write(first, nil) {
+				return
+			}
+			if asks {
+				c.beat.Store(int64(c.now()))
+			}
+			if !c.write(frames[start:end], &c.written) {
 				return
 			}
 			start = end
@@ -84,18 +122,31 @@ func (c *Conn) writeLoop() {
 		if cap(frames) > keepBuffer {
 			frames = nil
 		}
+		if cap(first) > keepBuffer {
+			first = nil
+		}
 	}
 }
 
-func (c *Conn) write(b []byte) bool {
-	if len(b) == 0 {
-		return true
-	}
-	n, err := c.nc.Write(b)
-	c.sent.Add(int64(n))
-	if err != nil {
-		c.lost(fmt.Errorf("write: %w", err))
-		return false
+// write writes b, and tells the clock how it gets on.
+func (c *Conn) write(b []byte, written *atomic.Int64) bool {
+	for len(b) > 0 {
+		n := min(len(b), writeChunk)
+		c.writing.Store(int64(c.now()))
+		took, err := c.nc.Write(b[:n])
+		c.sent.Add(int64(took))
+		if err != nil {
+			c.lost(fmt.Errorf("write: %w", err))
+			return false
+		}
+		b = b[n:]
+		if written != nil {
+			written.Add(int64(n))
+		}
+		if n == writeChunk {
+			c.bulk.Store(int64(c.now()))
+		}
+		c.writing.Store(0)
 	}
 	return true
 }

@@ -44,6 +44,21 @@ func TestAppearedAliasesDataOnly(t *testing.T) {
 	}
 }
 
+func TestPersistentEventAliasesDataOnly(t *testing.T) {
+	for name, names := range someOrNone() {
+		t.Run(name, func(t *testing.T) {
+			record := sampleRecord(7, 16)
+			b := messages.AppendPersistentEvent(nil, record.AppendTo(nil), record.AppendTo(nil), 3)
+			var e messages.PersistentEvent
+			require.NoError(t, e.Decode(b, names))
+			scribble(b)
+			require.Equal(t, messages.PersistentEvent{Retries: 3, Event: messages.ResolvedEvent{
+				HasEvent: true, Event: scribbled(record), HasLink: true, Link: scribbled(record),
+			}}, e)
+		})
+	}
+}
+
 func TestAppendAliasesDataOnly(t *testing.T) {
 	for name, names := range someOrNone() {
 		t.Run(name, func(t *testing.T) {
@@ -117,6 +132,14 @@ func TestTextsAreCopies(t *testing.T) {
 			require.NoError(t, one.Decode(b, names))
 			scribble(b)
 			require.Equal(t, "account-1", one.Stream)
+
+			b, err = (&messages.PersistentNak{Subscription: "s::g", Message: "why"}).AppendTo(nil)
+			require.NoError(t, err)
+			var nak messages.PersistentNak
+			require.NoError(t, nak.Decode(b, names))
+			scribble(b)
+			require.Equal(t, "s::g", nak.Subscription)
+			require.Equal(t, "why", nak.Message)
 		})
 	}
 }

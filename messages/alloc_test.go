@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"testing"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/goeventstore/eventstore/messages"
@@ -98,6 +99,25 @@ func TestAllocDecodeAppeared(t *testing.T) {
 		}
 	})
 	require.Equal(t, int64(7), e.Link.Number)
+}
+
+func TestAllocPersistent(t *testing.T) {
+	record := sampleRecord(7, 256)
+	b := messages.AppendPersistentEvent(nil, record.AppendTo(nil), record.AppendTo(nil), 3)
+	var names messages.Names
+	var e messages.PersistentEvent
+	ack := &messages.PersistentAck{Subscription: "account-00001::group", IDs: make([]uuid.UUID, 2000)}
+	frame := make([]byte, 0, 64<<10)
+	var err error
+	noMallocs(t, 10_000, func() {
+		if err := e.Decode(b, &names); err != nil {
+			t.Fatal(err)
+		}
+		if frame, err = ack.AppendTo(frame[:0]); err != nil {
+			t.Fatal(err)
+		}
+	})
+	require.Equal(t, int32(3), e.Retries)
 }
 
 func TestAllocReader(t *testing.T) {

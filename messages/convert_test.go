@@ -44,7 +44,7 @@ func hasBadID(d protoreflect.MessageDescriptor, b []byte) bool {
 		if fd := d.Fields().ByNumber(num); fd != nil && typ == protowire.BytesType {
 			_, _, skip := protowire.ConsumeTag(b)
 			v, _ := protowire.ConsumeBytes(b[skip:])
-			if fd.Name() == "event_id" && len(v) != 0 && len(v) != 16 || fd.Message() != nil && hasBadID(fd.Message(), v) {
+			if (fd.Name() == "event_id" || fd.Name() == "processed_event_ids") && len(v) != 0 && len(v) != 16 || fd.Message() != nil && hasBadID(fd.Message(), v) {
 				return true
 			}
 		}
@@ -307,6 +307,50 @@ func fromEventReadCompleted(p *pb.ReadEventCompleted) messages.EventReadComplete
 
 func toEventReadCompleted(m *messages.EventReadCompleted) *pb.ReadEventCompleted {
 	return &pb.ReadEventCompleted{Result: &m.Result, Event: toIndexed(&m.Event), Error: optional(m.Error)}
+}
+
+func fromPersistentEvent(p *pb.PersistentSubscriptionStreamEventAppeared) messages.PersistentEvent {
+	return messages.PersistentEvent{Event: fromIndexed(p.GetEvent()), Retries: p.GetRetryCount()}
+}
+
+func toPersistentEvent(m *messages.PersistentEvent) *pb.PersistentSubscriptionStreamEventAppeared {
+	return &pb.PersistentSubscriptionStreamEventAppeared{Event: toIndexed(&m.Event), RetryCount: &m.Retries}
+}
+
+func fromIDs(ids [][]byte) []uuid.UUID {
+	var out []uuid.UUID
+	for _, id := range ids {
+		out = append(out, dotnet(id))
+	}
+	return out
+}
+
+func toIDs(ids []uuid.UUID) [][]byte {
+	var out [][]byte
+	for _, id := range ids {
+		out = append(out, wireID(id))
+	}
+	return out
+}
+
+func fromPersistentAck(p *pb.PersistentSubscriptionAckEvents) messages.PersistentAck {
+	return messages.PersistentAck{Subscription: p.GetSubscriptionId(), IDs: fromIDs(p.GetProcessedEventIds())}
+}
+
+func toPersistentAck(m *messages.PersistentAck) *pb.PersistentSubscriptionAckEvents {
+	return &pb.PersistentSubscriptionAckEvents{SubscriptionId: &m.Subscription, ProcessedEventIds: toIDs(m.IDs)}
+}
+
+func fromPersistentNak(p *pb.PersistentSubscriptionNakEvents) messages.PersistentNak {
+	return messages.PersistentNak{
+		Subscription: p.GetSubscriptionId(), IDs: fromIDs(p.GetProcessedEventIds()), Message: p.GetMessage(), Action: p.GetAction(),
+	}
+}
+
+func toPersistentNak(m *messages.PersistentNak) *pb.PersistentSubscriptionNakEvents {
+	return &pb.PersistentSubscriptionNakEvents{
+		SubscriptionId: &m.Subscription, ProcessedEventIds: toIDs(m.IDs), Message: optional(m.Message), Action: &m.Action,
+	}
 }
 
 // indexed takes the positions out: a ResolvedIndexedEvent has none, but the fast form reads fields 3 and 4 in it as well.

@@ -167,6 +167,37 @@ func eventReadCompletedBack(t *testing.T, m messages.EventReadCompleted) {
 	require.Equal(t, m, back)
 }
 
+func persistentEventBack(t *testing.T, m messages.PersistentEvent) {
+	t.Helper()
+	event, link := records(&m.Event)
+	b := messages.AppendPersistentEvent(nil, event, link, m.Retries)
+	written(t, b, toPersistentEvent(&m))
+	var back messages.PersistentEvent
+	require.NoError(t, back.Decode(b, nil))
+	m.Event = writtenEvent(m.Event)
+	require.Equal(t, m, back)
+}
+
+func persistentAckBack(t *testing.T, m messages.PersistentAck) {
+	t.Helper()
+	b, err := m.AppendTo(nil)
+	require.NoError(t, err)
+	written(t, b, toPersistentAck(&m))
+	var back messages.PersistentAck
+	require.NoError(t, back.Decode(b, nil))
+	require.Equal(t, m, back)
+}
+
+func persistentNakBack(t *testing.T, m messages.PersistentNak) {
+	t.Helper()
+	b, err := m.AppendTo(nil)
+	require.NoError(t, err)
+	written(t, b, toPersistentNak(&m))
+	var back messages.PersistentNak
+	require.NoError(t, back.Decode(b, nil))
+	require.Equal(t, m, back)
+}
+
 // writtenRecord is what a record reads as once it was written: data and metadata are there, empty or not.
 func writtenRecord(e messages.EventRecord) messages.EventRecord {
 	e.Data, e.Metadata = present(e.Data), present(e.Metadata)
@@ -353,6 +384,54 @@ func FuzzEventReadCompleted(f *testing.F) {
 		}, func() messages.EventReadCompleted { return fromEventReadCompleted(&slow) })
 		if ok {
 			eventReadCompletedBack(t, m)
+		}
+	})
+}
+
+func FuzzPersistentEvent(f *testing.F) {
+	seed(f)
+	names := new(messages.Names)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var slow pb.PersistentSubscriptionStreamEventAppeared
+		m, ok := same(t, b, names, &slow, func(b []byte, n *messages.Names) (m messages.PersistentEvent, err error) {
+			m.Retries, m.Event.HasLink = 9, true // what was there before
+			err = m.Decode(b, n)
+			return m, err
+		}, func() messages.PersistentEvent { return fromPersistentEvent(&slow) })
+		if ok {
+			persistentEventBack(t, m)
+		}
+	})
+}
+
+func FuzzPersistentAck(f *testing.F) {
+	seed(f)
+	names := new(messages.Names)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var slow pb.PersistentSubscriptionAckEvents
+		m, ok := same(t, b, names, &slow, func(b []byte, n *messages.Names) (m messages.PersistentAck, err error) {
+			m.Subscription = "what was there before"
+			err = m.Decode(b, n)
+			return m, err
+		}, func() messages.PersistentAck { return fromPersistentAck(&slow) })
+		if ok {
+			persistentAckBack(t, m)
+		}
+	})
+}
+
+func FuzzPersistentNak(f *testing.F) {
+	seed(f)
+	names := new(messages.Names)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var slow pb.PersistentSubscriptionNakEvents
+		m, ok := same(t, b, names, &slow, func(b []byte, n *messages.Names) (m messages.PersistentNak, err error) {
+			m.Message, m.Action = "what was there before", messages.NakPark
+			err = m.Decode(b, n)
+			return m, err
+		}, func() messages.PersistentNak { return fromPersistentNak(&slow) })
+		if ok {
+			persistentNakBack(t, m)
 		}
 	})
 }

@@ -31,7 +31,7 @@ func FuzzEncode(f *testing.F) {
 		if event.HasLink {
 			event.Link = link
 		}
-		switch kind % 10 {
+		switch kind % 13 {
 		case 0:
 			recordBack(t, record)
 		case 1:
@@ -90,6 +90,19 @@ func FuzzEncode(f *testing.F) {
 			}
 			p.Count = len(p.Events)
 			allPageBack(t, p)
+		case 10:
+			persistentEventBack(t, messages.PersistentEvent{Event: event, Retries: x})
+		case 11, 12:
+			var ids []uuid.UUID
+			for i := range flags >> 3 & 7 {
+				eventID[i] = ^eventID[i]
+				ids = append(ids, eventID)
+			}
+			if kind%13 == 11 {
+				persistentAckBack(t, messages.PersistentAck{Subscription: stream, IDs: ids})
+			} else {
+				persistentNakBack(t, messages.PersistentNak{Subscription: stream, IDs: ids, Message: message, Action: messages.NakAction(x)})
+			}
 		}
 	})
 }

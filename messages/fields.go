@@ -12,8 +12,7 @@ import (
 // and over known ones of the wrong wire type, and takes the last of a repeated single field.
 type fields struct {
 	rest []byte
-	num  protowire.Number
-	typ  protowire.Type
+	key  uint64 // number and type of the field at hand, as they travel: num<<3 | varint, or num<<3 | text
 	u    uint64 // the value of a varint field
 	b    []byte // the value of a bytes field, aliasing the message
 	err  error
@@ -25,45 +24,31 @@ var errFieldNumber = errors.New("invalid field number")
 // next advances to the next field of varint or bytes type, false at the end or at an error.
 func (f *fields) next() bool {
 	for f.err == nil && len(f.rest) > 0 {
-		if !f.tag() {
-			return false
-		}
-		var n int
-		switch f.typ {
-		case protowire.VarintType:
-			f.u, n = shortVarint(f.rest)
-		case protowire.BytesType:
-			var size uint64
-			if size, n = shortVarint(f.rest); n > 0 {
-				if size > uint64(len(f.rest)-n) {
-					f.err = io.ErrUnexpectedEOF
-					return false
-				}
-				f.b = f.rest[n : n+int(size)]
-				n += int(size)
+		if b := f.rest; len(b) > 1 && b[0] >= 1<<3 && b[0] < 0x80 { // nearly all of them
+			v, n := uint64(b[1]), 1
+			if v >= 0x80 {
+				v, n = protowire.ConsumeVarint(b[1:])
 			}
-		default:
-			n = protowire.ConsumeFieldValue(f.num, f.typ, f.rest)
+			f.key = uint64(b[0])
+			switch rest := b[1+max(n, 0):]; {
+			case n < 0: // long says what is wrong
+			case b[0]&7 == varint:
+				f.u, f.rest = v, rest
+				return true
+			case b[0]&7 == text && v <= uint64(len(rest)):
+				f.b, f.rest = rest[:v], rest[v:]
+				return true
+			}
 		}
-		if n < 0 {
-			f.err = protowire.ParseError(n)
-			return false
-		}
-		f.rest = f.rest[n:]
-		if f.typ == protowire.VarintType || f.typ == protowire.BytesType {
+		if f.long() {
 			return true
 		}
 	}
 	return false
 }
 
-// tag takes a field's number and type.
-func (f *fields) tag() bool {
-	if b := f.rest[0]; b >= 1<<3 && b < 0x80 { // nearly all of them
-		f.num, f.typ = protowire.Number(b>>3), protowire.Type(b&7)
-		f.rest = f.rest[1:]
-		return true
-	}
+// long takes a field of any form; false for one that is passed over, and for an error.
+func (f *fields) long() bool {
 	num, typ, n := protowire.ConsumeTag(f.rest)
 	switch {
 	case n < 0:
@@ -73,22 +58,35 @@ func (f *fields) tag() bool {
 		f.err = errFieldNumber
 		return false
 	}
-	f.num, f.typ = num, typ
-	f.rest = f.rest[n:]
-	return true
-}
-
-// shortVarint is protowire.ConsumeVarint with the way of one byte made short enough to be inlined.
-func shortVarint(b []byte) (uint64, int) {
-	if len(b) > 0 && b[0] < 0x80 {
-		return uint64(b[0]), 1
+	b := f.rest[n:]
+	switch typ {
+	case protowire.VarintType:
+		f.u, n = protowire.ConsumeVarint(b)
+	case protowire.BytesType:
+		var size uint64
+		if size, n = protowire.ConsumeVarint(b); n > 0 {
+			if size > uint64(len(b)-n) {
+				f.err = io.ErrUnexpectedEOF
+				return false
+			}
+			f.b = b[n : n+int(size)]
+			n += int(size)
+		}
+	default:
+		n = protowire.ConsumeFieldValue(num, typ, b)
 	}
-	return protowire.ConsumeVarint(b)
+	if n < 0 {
+		f.err = protowire.ParseError(n)
+		return false
+	}
+	f.key = uint64(num)<<3 | uint64(typ)
+	f.rest = b[n:]
+	return typ == protowire.VarintType || typ == protowire.BytesType
 }
 
 // is reports whether the field at hand is number num of type typ.
 func (f *fields) is(num protowire.Number, typ protowire.Type) bool {
-	return f.num == num && f.typ == typ
+	return f.key == uint64(num)<<3|uint64(typ)
 }
 
 func (f *fields) fail(message string) error {
@@ -98,9 +96,10 @@ func (f *fields) fail(message string) error {
 	return fmt.Errorf("%w: %s: %w", ErrMalformed, message, f.err)
 }
 
+// The wire types of the fields of the hot messages.
 const (
-	varint = protowire.VarintType
-	text   = protowire.BytesType
+	varint = 0
+	text   = 2
 )
 
 // tag is a field's first byte; all numbers of the hot messages are below 16.

@@ -173,7 +173,7 @@ func NewReader(r io.Reader, size int) *Reader {
 	return &Reader{r: r, buf: make([]byte, size), base: size, first: true}
 }
 
-// Next returns the next frame, valid until the next call. At the end of the stream it returns io.EOF between frames and
+// Next returns the next frame, valid until the next call that is not Ready. At the end of the stream it returns io.EOF between frames and
 // an error with io.ErrUnexpectedEOF inside one. After an error it returns the same error again.
 func (r *Reader) Next() (Frame, error) {
 	for r.err == nil {
@@ -197,10 +197,28 @@ func (r *Reader) Next() (Frame, error) {
 	return Frame{}, r.err
 }
 
+// Refused returns the correlation id of a frame that Next refused for being too large, reading on until it has come.
+func (r *Reader) Refused() (id ID, ok bool) {
+	refused := r.err
+	if !errors.Is(refused, ErrFrameTooLarge) {
+		return id, false
+	}
+	r.err = nil
+	for r.err == nil && r.Buffered() < prefixSize+headerSize {
+		r.fill()
+	}
+	ok = r.err == nil
+	r.err = refused
+	if ok {
+		copy(id[:], r.buf[r.start+prefixSize+2:])
+	}
+	return id, ok
+}
+
 // Buffered reports how many bytes came that Next has not returned yet.
 func (r *Reader) Buffered() int { return r.end - r.start }
 
-// Ready reports whether Next returns without waiting for more bytes.
+// Ready reports whether Next returns without waiting for more bytes. Then it leaves the frames before valid.
 func (r *Reader) Ready() bool {
 	b := r.buf[r.start:r.end]
 	if len(b) < prefixSize {

@@ -1,6 +1,7 @@
 package messages_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -252,4 +253,101 @@ func TestGoldenAnswersOfAServer(t *testing.T) {
 	p := messages.StreamPage{Next: -1, EndOfStream: true, LastCommit: 139467322}
 	require.Equal(t, unhex(t, "0a3c0a3a"+vectorRecordWire+"100018ffffffffffffffffff012000280130bab4c0423a00"),
 		p.AppendTo(messages.AppendIndexed(nil, 1, record, nil)))
+}
+
+// Deliveries of a real server.
+func TestGoldenPersistentEvent(t *testing.T) {
+	tests := []struct {
+		name, wire  string
+		event, link string // number@stream, id and type of each
+		retries     int32
+	}{
+		{
+			"the first time", "0a470a450a0c702d632d306462373264666410001a106ca3e0f27324321706457c61eabe7860220174280130013a077b2269223a307d420048d29ca1" +
+				"ba8df6d1ef08509b83a5eb9f341000",
+			"0@p-c-0db72dfd f2e0a36c-2473-1732-0645-7c61eabe7860 t", "", 0,
+		},
+		{
+			"again", "0a470a450a0c702d632d313431383731613510001a101ad0b4c8f5f5859dfbfccd0bcdcb592d220174280130013a077b2269223a307d420048dcade3" +
+				"f68df6d1ef0850aee6a5eb9f341001",
+			"0@p-c-141871a5 c8b4d01a-f5f5-9d85-fbfc-cd0bcdcb592d t", "", 1,
+		},
+		{
+			"a link", "0a9a010a470a0e702d7372632d636137623562393110001a1074a58c81e368baf1ab247171e08c57e4220174280130013a077b2269223a307d420048" +
+				"90a999a78ff6d1ef0850b587a8eb9f34124f0a0c702d6c2d333237343066636110001a1014eb7b5a205be4ec7263ba2ab3f43d0a2202243e28003000" +
+				"3a103040702d7372632d6361376235623931420048e09c9fa78ff6d1ef0850be87a8eb9f341000",
+			"0@p-src-ca7b5b91 818ca574-68e3-f1ba-ab24-7171e08c57e4 t", "0@p-l-32740fca 5a7beb14-5b20-ece4-7263-ba2ab3f43d0a $>", 0,
+		},
+		{
+			"a link without a target", "0a5412520a0c702d6c2d393036353334353410021a10d9d5e38c99a612445b038916084cf3432202243e280030003a133740702d7461726765742d62" +
+				"326632306431644200488a95c1b48ff6d1ef08509c9da8eb9f341000",
+			"", "2@p-l-90653454 8ce3d5d9-a699-4412-5b03-8916084cf343 $>", 0,
+		},
+		{
+			"parked and replayed", "0ac3020a450a0c6b2d702d343332343064303710041a103d92c00bf3954d8d1d39a07508537205220174280130013a077b2269223a347d420048a0f5" +
+				"c0a299f6d1ef0850f0b0b8eb9f3412f9010a2e2470657273697374656e74737562736372697074696f6e2d6b2d702d34333234306430373a3a672d70" +
+				"61726b656410031a101bb77c58a21f0441a7356ef1f3426a292202243e280030003a0e34406b2d702d34333234306430374289017b0a202022616464" +
+				"6564223a2022323032362d31312d32315430393a32363a35342e3632353439322b30303a3030222c0a202022726561736f6e223a2022436c69656e74" +
+				"206578706c696369746c79204e414b276564206d6573736167652e5c6e616761696e222c0a202022737562736372697074696f6e4576656e744e756d" +
+				"626572223a20320a7d48e097eca899f6d1ef0850a2bbb8eb9f341001",
+			"4@k-p-43240d07 0bc0923d-95f3-8d4d-1d39-a07508537205 t", "3@$persistentsubscription-k-p-43240d07::g-parked 587cb71b-1fa2-4104-a735-6ef1f3426a29 $>", 1,
+		},
+	}
+	told := func(there bool, e messages.EventRecord) string {
+		if !there {
+			return ""
+		}
+		return fmt.Sprintf("%d@%s %s %s", e.Number, e.Stream, e.ID, e.Type)
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b := unhex(t, tt.wire)
+			var m messages.PersistentEvent
+			require.NoError(t, m.Decode(b, nil))
+			require.Equal(t, tt.event, told(m.Event.HasEvent, m.Event.Event))
+			require.Equal(t, tt.link, told(m.Event.HasLink, m.Event.Link))
+			require.Equal(t, tt.retries, m.Retries)
+			var slow pb.PersistentSubscriptionStreamEventAppeared
+			require.NoError(t, messages.Reply{Body: b}.Unmarshal(&slow))
+			require.Equal(t, m, fromPersistentEvent(&slow))
+			event, link := records(&m.Event)
+			require.Equal(t, b, messages.AppendPersistentEvent(nil, event, link, m.Retries), "as a real server wrote it")
+		})
+	}
+}
+
+// A real server took these.
+func TestGoldenPersistentAcks(t *testing.T) {
+	t.Run("ack", func(t *testing.T) {
+		b := unhex(t, "0a0f702d632d30646237326466643a3a6712102bae3a4684ebfdf6084025634b53f9ec1210fd52ca4b1824378b2ae8de2163"+
+			"9c2af5")
+		want := messages.PersistentAck{Subscription: "p-c-0db72dfd::g", IDs: []uuid.UUID{
+			uuid.MustParse("463aae2b-eb84-f6fd-0840-25634b53f9ec"),
+			uuid.MustParse("4bca52fd-2418-8b37-2ae8-de21639c2af5"),
+		}}
+		var slow pb.PersistentSubscriptionAckEvents
+		golden(t, b, want, func(b []byte) (m messages.PersistentAck, err error) {
+			err = m.Decode(b, nil)
+			return m, err
+		}, &slow, func() messages.PersistentAck { return fromPersistentAck(&slow) })
+		wrote, err := want.AppendTo(nil)
+		require.NoError(t, err)
+		require.Equal(t, b, wrote)
+	})
+	t.Run("nak", func(t *testing.T) {
+		b := unhex(t, "0a0f702d632d35336462643235323a3a671210211d42f0e19ecbb15e1ed86dab7913c51210a4b234fec00ef319c8c56c38cb"+
+			"25300b1a0374776f2001")
+		want := messages.PersistentNak{Subscription: "p-c-53dbd252::g", Message: "two", Action: messages.NakPark, IDs: []uuid.UUID{
+			uuid.MustParse("f0421d21-9ee1-b1cb-5e1e-d86dab7913c5"),
+			uuid.MustParse("fe34b2a4-0ec0-19f3-c8c5-6c38cb25300b"),
+		}}
+		var slow pb.PersistentSubscriptionNakEvents
+		golden(t, b, want, func(b []byte) (m messages.PersistentNak, err error) {
+			err = m.Decode(b, nil)
+			return m, err
+		}, &slow, func() messages.PersistentNak { return fromPersistentNak(&slow) })
+		wrote, err := want.AppendTo(nil)
+		require.NoError(t, err)
+		require.Equal(t, b, wrote)
+	})
 }

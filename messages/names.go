@@ -8,6 +8,9 @@ import "hash/maphash"
 type Names struct {
 	seed  maphash.Seed
 	slots []string
+	// The two that came last, which are mostly the stream and the type of the next event as well: comparing is cheaper
+	// than hashing.
+	last [2]string
 }
 
 // A name may stand in any place of its set, so that a few names never push each other out: with one place for each, the
@@ -23,6 +26,17 @@ func (n *Names) String(b []byte) string {
 	if n == nil || len(b) > nameLength || len(b) == 0 {
 		return string(b)
 	}
+	for _, name := range &n.last {
+		if name == string(b) {
+			return name
+		}
+	}
+	n.last[1], n.last[0] = n.last[0], n.find(b)
+	return n.last[0]
+}
+
+// find returns a name from its set, where it is put if it is not there.
+func (n *Names) find(b []byte) string {
 	if n.slots == nil {
 		n.seed = maphash.MakeSeed()
 		n.slots = make([]string, nameSets*nameWays)

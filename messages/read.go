@@ -34,16 +34,16 @@ func (m *StreamRead) Decode(b []byte, names *Names) error {
 	*m = StreamRead{Backward: m.Backward}
 	f := fields{rest: b}
 	for f.next() {
-		switch {
-		case f.is(1, text):
+		switch f.key {
+		case 1<<3 | text:
 			m.Stream = names.String(f.b)
-		case f.is(2, varint):
+		case 2<<3 | varint:
 			m.From = int64(f.u)
-		case f.is(3, varint):
+		case 3<<3 | varint:
 			m.Count = int32(f.u)
-		case f.is(4, varint):
+		case 4<<3 | varint:
 			m.ResolveLinks = protowire.DecodeBool(f.u)
-		case f.is(5, varint):
+		case 5<<3 | varint:
 			m.RequireLeader = protowire.DecodeBool(f.u)
 		}
 	}
@@ -70,20 +70,20 @@ func (m *StreamPage) Decode(body []byte) error {
 	*m = StreamPage{body: body, record: m.record}
 	f := fields{rest: body}
 	for f.next() {
-		switch {
-		case f.is(1, text):
+		switch f.key {
+		case 1<<3 | text:
 			m.Count++
-		case f.is(2, varint):
+		case 2<<3 | varint:
 			m.Result = ReadStreamResult(f.u)
-		case f.is(3, varint):
+		case 3<<3 | varint:
 			m.Next = int64(f.u)
-		case f.is(4, varint):
+		case 4<<3 | varint:
 			m.Last = int64(f.u)
-		case f.is(5, varint):
+		case 5<<3 | varint:
 			m.EndOfStream = protowire.DecodeBool(f.u)
-		case f.is(6, varint):
+		case 6<<3 | varint:
 			m.LastCommit = int64(f.u)
-		case f.is(7, text):
+		case 7<<3 | text:
 			m.Error = string(f.b)
 		}
 	}
@@ -155,14 +155,14 @@ func (m *EventRead) Decode(b []byte, names *Names) error {
 	*m = EventRead{}
 	f := fields{rest: b}
 	for f.next() {
-		switch {
-		case f.is(1, text):
+		switch f.key {
+		case 1<<3 | text:
 			m.Stream = names.String(f.b)
-		case f.is(2, varint):
+		case 2<<3 | varint:
 			m.Number = int64(f.u)
-		case f.is(3, varint):
+		case 3<<3 | varint:
 			m.ResolveLinks = protowire.DecodeBool(f.u)
-		case f.is(4, varint):
+		case 4<<3 | varint:
 			m.RequireLeader = protowire.DecodeBool(f.u)
 		}
 	}
@@ -182,14 +182,14 @@ func (m *EventReadCompleted) Decode(b []byte, names *Names) error {
 	*m = EventReadCompleted{}
 	f := fields{rest: b}
 	for f.next() {
-		switch {
-		case f.is(1, varint):
+		switch f.key {
+		case 1<<3 | varint:
 			m.Result = ReadEventResult(f.u)
-		case f.is(2, text):
+		case 2<<3 | text:
 			if err := m.Event.Decode(f.b, names); err != nil {
 				return err
 			}
-		case f.is(3, text):
+		case 3<<3 | text:
 			m.Error = string(f.b)
 		}
 	}

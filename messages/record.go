@@ -58,30 +58,30 @@ func (e *EventRecord) AppendTo(b []byte) []byte {
 func (e *EventRecord) Decode(b []byte, names *Names) error {
 	f := fields{rest: b}
 	for f.next() {
-		switch {
-		case f.is(1, text):
+		switch f.key {
+		case 1<<3 | text:
 			e.Stream = names.String(f.b)
-		case f.is(2, varint):
+		case 2<<3 | varint:
 			e.Number = int64(f.u)
-		case f.is(3, text):
+		case 3<<3 | text:
 			id, err := ParseGUID(f.b)
 			if err != nil {
 				return err
 			}
 			e.ID = id
-		case f.is(4, text):
+		case 4<<3 | text:
 			e.Type = names.String(f.b)
-		case f.is(5, varint):
+		case 5<<3 | varint:
 			e.ContentType = int32(f.u)
-		case f.is(6, varint):
+		case 6<<3 | varint:
 			e.MetadataType = int32(f.u)
-		case f.is(7, text):
+		case 7<<3 | text:
 			e.Data = f.b[:len(f.b):len(f.b)]
-		case f.is(8, text):
+		case 8<<3 | text:
 			e.Metadata = f.b[:len(f.b):len(f.b)]
-		case f.is(9, varint):
+		case 9<<3 | varint:
 			e.Created = int64(f.u)
-		case f.is(10, varint):
+		case 10<<3 | varint:
 			e.CreatedEpoch = int64(f.u)
 		}
 	}
@@ -102,21 +102,21 @@ type ResolvedEvent struct {
 func (r *ResolvedEvent) Decode(b []byte, names *Names) error {
 	f := fields{rest: b}
 	for f.next() {
-		switch {
-		case f.is(1, text):
+		switch f.key {
+		case 1<<3 | text:
 			r.HasEvent = true
 			if err := r.Event.Decode(f.b, names); err != nil {
 				return err
 			}
-		case f.is(2, text):
+		case 2<<3 | text:
 			r.HasLink = true
 			if err := r.Link.Decode(f.b, names); err != nil {
 				return err
 			}
-		case f.is(3, varint):
+		case 3<<3 | varint:
 			r.HasPosition = true
 			r.Commit = int64(f.u)
-		case f.is(4, varint):
+		case 4<<3 | varint:
 			r.HasPosition = true
 			r.Prepare = int64(f.u)
 		}

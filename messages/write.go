@@ -58,18 +58,18 @@ func (m *Append) Decode(b []byte, names *Names) error {
 	*m = Append{Events: m.Events[:0]}
 	f := fields{rest: b}
 	for f.next() {
-		switch {
-		case f.is(1, text):
+		switch f.key {
+		case 1<<3 | text:
 			m.Stream = names.String(f.b)
-		case f.is(2, varint):
+		case 2<<3 | varint:
 			m.Expected = int64(f.u)
-		case f.is(3, text):
+		case 3<<3 | text:
 			var e NewEvent
 			if err := e.decode(f.b, names); err != nil {
 				return err
 			}
 			m.Events = append(m.Events, e)
-		case f.is(4, varint):
+		case 4<<3 | varint:
 			m.RequireLeader = protowire.DecodeBool(f.u)
 		}
 	}
@@ -79,22 +79,22 @@ func (m *Append) Decode(b []byte, names *Names) error {
 func (e *NewEvent) decode(b []byte, names *Names) error {
 	f := fields{rest: b}
 	for f.next() {
-		switch {
-		case f.is(1, text):
+		switch f.key {
+		case 1<<3 | text:
 			id, err := ParseGUID(f.b)
 			if err != nil {
 				return err
 			}
 			e.ID = id
-		case f.is(2, text):
+		case 2<<3 | text:
 			e.Type = names.String(f.b)
-		case f.is(3, varint):
+		case 3<<3 | varint:
 			e.ContentType = int32(f.u)
-		case f.is(4, varint):
+		case 4<<3 | varint:
 			e.MetadataType = int32(f.u)
-		case f.is(5, text):
+		case 5<<3 | text:
 			e.Data = f.b[:len(f.b):len(f.b)]
-		case f.is(6, text):
+		case 6<<3 | text:
 			e.Metadata = f.b[:len(f.b):len(f.b)]
 		}
 	}
@@ -139,20 +139,20 @@ func (m *AppendCompleted) Decode(b []byte) error {
 	*m = AppendCompleted{}
 	f := fields{rest: b}
 	for f.next() {
-		switch {
-		case f.is(1, varint):
+		switch f.key {
+		case 1<<3 | varint:
 			m.Result = OperationResult(f.u)
-		case f.is(2, text):
+		case 2<<3 | text:
 			m.Message = string(f.b)
-		case f.is(3, varint):
+		case 3<<3 | varint:
 			m.First = int64(f.u)
-		case f.is(4, varint):
+		case 4<<3 | varint:
 			m.Last = int64(f.u)
-		case f.is(5, varint):
+		case 5<<3 | varint:
 			m.Prepare, m.HasPosition = int64(f.u), true
-		case f.is(6, varint):
+		case 6<<3 | varint:
 			m.Commit, m.HasPosition = int64(f.u), true
-		case f.is(7, varint):
+		case 7<<3 | varint:
 			m.CurrentVersion, m.HasCurrent = int64(f.u), true
 		}
 	}

@@ -18,8 +18,6 @@ type service struct {
 	zeroID bool
 	// ignored: accepted and never answered.
 	ignored bool
-	// later: known, and not served by this server yet.
-	later bool
 }
 
 // services is what is done with each command that needs to know its user; handle serves the others. A command that is
@@ -118,8 +116,6 @@ func (c *session) dispatch(f *messages.Frame, u *user) error {
 	case s.ignored:
 	case f.ID == (messages.ID{}) && !s.zeroID:
 		c.badRequest(f, "")
-	case s.later:
-		c.badRequest(f, "not supported by this server yet: "+commandName(f.Command))
 	case s.serve == nil:
 		c.badRequest(f, "")
 	default:

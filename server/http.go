@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"mime"
 	"net"
 	"net/http"
 	"strings"
@@ -26,20 +25,22 @@ type httpSide struct {
 const (
 	httpHeaderDeadline = 10 * time.Second
 	httpIdleDeadline   = time.Minute
+	httpAnswerDeadline = 2 * time.Minute
 	maxHTTPHeader      = 64 << 10
 )
 
 // startHTTP listens on cfg.HTTP and serves.
-func startHTTP(cfg *Config) (*httpSide, error) {
+func (s *Server) startHTTP(cfg *Config) (*httpSide, error) {
 	listener, err := cfg.Listen("tcp", cfg.HTTP)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", cfg.HTTP, err)
 	}
 	h := &httpSide{url: "http://" + reachable(listener.Addr().String())}
 	h.server = http.Server{
-		Handler:           ours(routes()),
+		Handler:           &guard{newHTTPAPI(s, h, cfg)},
 		ReadHeaderTimeout: httpHeaderDeadline,
 		ReadTimeout:       httpIdleDeadline,
+		WriteTimeout:      httpAnswerDeadline,
 		IdleTimeout:       httpIdleDeadline,
 		MaxHeaderBytes:    maxHTTPHeader,
 		ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelInfo),
@@ -75,28 +76,21 @@ func (h *httpSide) close() error {
 	return err
 }
 
-// routes is who answers what; all else is 404 without a body.
-func routes() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("/ping", servePing)
-	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) })
-	return mux
-}
+// guard keeps out what a page in somebody's browser sends: by a name of its own that leads here, or from another origin.
+type guard struct{ next http.Handler }
 
-// ours keeps out what a page in somebody's browser sends: by a name of its own that leads here, or from another origin.
-func ours(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch origin := r.Header.Get("Origin"); {
-		case !trustedHost(r.Host):
-			w.Header().Set("Content-Type", "text/html; charset=utf-8")
-			w.WriteHeader(http.StatusBadRequest)
-			_, _ = io.WriteString(w, "<h1>Bad Request (Invalid host)</h1>") // as on a real server
-		case origin != "" && origin != "http://"+r.Host:
-			http.Error(w, "requests from other origins are refused", http.StatusForbidden)
-		default:
-			next.ServeHTTP(w, r)
-		}
-	})
+// ServeHTTP implements http.Handler.
+func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch origin := r.Header.Get("Origin"); {
+	case !trustedHost(r.Host):
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = io.WriteString(w, "<h1>Bad Request (Invalid host)</h1>") // as on a real server
+	case origin != "" && origin != "http://"+r.Host:
+		http.Error(w, "requests from other origins are refused", http.StatusForbidden)
+	default:
+		g.next.ServeHTTP(w, r)
+	}
 }
 
 // trustedHost reports whether a Host header can only have led here on purpose: an address, or localhost. Any other name
@@ -106,51 +100,4 @@ func trustedHost(host string) bool {
 		host = name
 	}
 	return strings.EqualFold(host, "localhost") || net.ParseIP(strings.Trim(host, "[]")) != nil
-}
-
-// pings are the answers to GET /ping by media type (6.3).
-var pings = map[string]string{
-	"application/json": "{\n  \"msgTypeId\": 177,\n  \"text\": \"Ping request successfully handled\"\n}",
-	"application/xml":  pingXML,
-	"text/xml":         pingXML,
-	"text/plain":       "Text: Ping request successfully handled",
-}
-
-const pingXML = `<?xml version="1.0" encoding="utf-8"?><TextMessage xmlns:xsd="http://www.w3.org/2001/XMLSchema" ` +
-	`xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"><Text>Ping request successfully handled</Text></TextMessage>`
-
-// wildcards are what stands for several media types.
-var wildcards = map[string]string{
-	"*/*":           "application/json",
-	"application/*": "application/json",
-	"text/*":        "text/xml",
-}
-
-func servePing(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet {
-		w.WriteHeader(http.StatusMethodNotAllowed)
-		return
-	}
-	media := accepted(r.Header.Get("Accept"))
-	body, ok := pings[media]
-	if !ok {
-		w.WriteHeader(http.StatusNotAcceptable)
-		return
-	}
-	w.Header().Set("Content-Type", media+"; charset=utf-8")
-	_, _ = io.WriteString(w, body)
-}
-
-// accepted returns the media type that an Accept header asks for. As on a real server the first of several counts,
-// whatever their weights.
-func accepted(accept string) string {
-	first, _, _ := strings.Cut(accept, ",")
-	media, _, _ := mime.ParseMediaType(first)
-	switch {
-	case accept == "":
-		return "application/json"
-	case wildcards[media] != "":
-		return wildcards[media]
-	}
-	return media
 }

@@ -3,6 +3,8 @@ package server
 import (
 	"errors"
 
+	"github.com/google/uuid"
+
 	"github.com/goeventstore/eventstore/messages"
 )
 
@@ -47,22 +49,30 @@ func (s *Server) deleteSoon(stream string, expected int64, done func(*messages.A
 }
 
 func (w *writer) wait(r *request) (messages.OperationResult, error) {
+	a, err := w.ask(r)
+	return a.Result, err
+}
+
+// ask has the writer do what a request without a session wants, and returns its answer.
+func (w *writer) ask(r *request) (messages.AppendCompleted, error) {
 	answer := make(chan messages.AppendCompleted, 1) // the writer does not wait for us
 	r.own = answer
 	w.enqueue(r)
 	signal(w.wake)
 	select {
 	case a := <-answer:
-		return a.Result, nil
+		return a, nil
 	case <-w.ended:
-		return 0, errWriterEnded
+		return messages.AppendCompleted{}, errWriterEnded
 	}
 }
 
-// identify gives the events of a request of the server's own their ids.
+// identify gives the events of a request without a session their ids, if they have none.
 func (w *writer) identify(r *request) {
 	for i := range r.write.Events {
-		r.write.Events[i].ID = w.newID()
+		if e := &r.write.Events[i]; e.ID == (uuid.UUID{}) {
+			e.ID = w.newID()
+		}
 	}
 }
 

@@ -137,7 +137,7 @@ func Start(cfg Config) (*Server, error) {
 		s.secure, err = listenSecure(&cfg)
 	}
 	if err == nil && cfg.HTTP != Off {
-		s.http, err = startHTTP(&cfg)
+		s.http, err = s.startHTTP(&cfg)
 	}
 	if err != nil {
 		_ = listener.Close()

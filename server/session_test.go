@@ -74,18 +74,6 @@ func TestCommandsThatAreRefused(t *testing.T) {
 	}
 }
 
-// TestEveryKnownCommandIsInOneTable: what is not served yet says so.
-func TestEveryKnownCommandIsInOneTable(t *testing.T) {
-	for command := range services {
-		c := messages.Command(command)
-		s := services[command]
-		require.False(t, (s.serve != nil && s.later) || (s.ignored && s.later), c)
-		if s.later {
-			require.True(t, c.Known(), c)
-		}
-	}
-}
-
 func TestBodiesThatAreRefused(t *testing.T) {
 	n := run(t)
 	p := n.peer(t)

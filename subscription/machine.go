@@ -136,7 +136,11 @@ func (s *Subscription) read(ctx context.Context) error {
 	if s.cfg.RawLinks {
 		opts = append(opts, eventstore.RawLinks())
 	}
-	slice, err := s.client.ReadSlice(ctx, s.cfg.Stream, eventstore.At(s.next), s.cfg.PageSize, opts...)
+	asked := s.cfg.PageSize
+	if s.most > 0 {
+		asked = min(asked, s.most)
+	}
+	slice, err := s.client.ReadSlice(ctx, s.cfg.Stream, eventstore.At(s.next), asked, opts...)
 	switch {
 	case errors.Is(err, eventstore.ErrStreamNotFound):
 		if slice.Last >= s.next && !s.doubted {
@@ -153,6 +157,7 @@ func (s *Subscription) read(ctx context.Context) error {
 		return err
 	}
 	s.page = slice.Events
+	s.resize(asked, &slice)
 	s.mu.Lock()
 	s.stats.Pages++
 	s.stats.Buffered = len(s.page)
@@ -167,6 +172,31 @@ func (s *Subscription) read(ctx context.Context) error {
 		return s.pause(ctx)
 	}
 	return nil
+}
+
+// resize takes to what a page was halved, which was too large or too slow, and doubles it again when pages are small.
+func (s *Subscription) resize(asked int, slice *eventstore.Slice) {
+	if slice.Asked < asked {
+		s.most = slice.Asked
+		return
+	}
+	if s.most == 0 {
+		return
+	}
+	size := 0
+	for _, e := range slice.Events {
+		for _, record := range []*eventstore.Event{e.Event, e.Link} {
+			if record != nil {
+				size += len(record.Data) + len(record.Metadata)
+			}
+		}
+	}
+	if size > messages.MaxFrame/4 {
+		return
+	}
+	if s.most *= 2; s.most >= s.cfg.PageSize {
+		s.most = 0
+	}
 }
 
 // missing: a stream that reads as not found. One that had events is soft-deleted, and its numbers go on behind them.

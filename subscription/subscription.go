@@ -107,6 +107,7 @@ type Subscription struct {
 	exchange  *eventstore.Exchange
 	confirmed int64 // the stream's last number when the server confirmed
 	page      []eventstore.ResolvedEvent
+	most      int  // how many events a page may have, after one that was too large; 0: as configured
 	waited    int  // pushed events that had come before the pages were read: behind them it is live
 	live      bool // CaughtUp was told, FellBehind not yet
 	absent    bool // NoStream or SoftDeleted was told

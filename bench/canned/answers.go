@@ -1,21 +1,27 @@
 package canned
 
 import (
+	"bytes"
+	"encoding/binary"
+
 	"github.com/google/uuid"
 
 	"github.com/goeventstore/eventstore/messages"
 )
 
-// answers are the frames of a server, with a zero correlation id.
+// answers are what a server answers with, in frames that are encoded but for their correlation ids.
 type answers struct {
 	small [256][]byte // by the request's command, nil for a BadRequest
-	page  []byte
 	bad   []byte
+
+	events []byte // of the stream, as a page holds them, one behind the other
+	starts []int  // where in events each begins, and the last ends
 }
 
-// Config says what a server answers with.
+// Config says what a server answers with: the events of a stream, whatever the stream's name. The data of each is its
+// number in 8 bytes, little-endian, as far as there is room for it, and then the letter x.
 type Config struct {
-	Events    int // of a page
+	Events    int // of the stream
 	EventSize int // bytes of data of each
 }
 
@@ -37,9 +43,7 @@ func newAnswers(cfg Config) (*answers, error) {
 	if err := a.add(messages.WriteEvents, messages.Raw(messages.WriteEventsCompleted, success)); err != nil {
 		return nil, err
 	}
-	if a.page, err = frame(messages.Raw(messages.ReadStreamEventsForwardCompleted, page(cfg))); err != nil {
-		return nil, err
-	}
+	a.record(cfg)
 	a.bad, err = frame(messages.Raw(messages.BadRequest, []byte("not in the can")))
 	return a, err
 }
@@ -53,18 +57,28 @@ func frame(r messages.Request) ([]byte, error) {
 	return messages.AppendFrame(nil, messages.ID{}, nil, r)
 }
 
-// page is the body of a page.
-func page(cfg Config) []byte {
-	var b []byte
+// record makes the events.
+func (a *answers) record(cfg Config) {
 	event := messages.EventRecord{
-		Stream: "page", Type: "happened", ContentType: 1, MetadataType: 1, Data: make([]byte, cfg.EventSize),
-		Created: 1, CreatedEpoch: 1,
+		Stream: "page", Type: "happened", ContentType: 1, MetadataType: 1,
+		Data: bytes.Repeat([]byte("x"), cfg.EventSize), Created: 1, CreatedEpoch: 1,
 	}
+	var number [8]byte
+	a.starts = append(a.starts, 0)
 	for n := range cfg.Events {
-		event.Number, event.ID = int64(n), uuid.UUID{byte(n >> 8), byte(n)}
-		b = messages.AppendIndexed(b, 1, event.AppendTo(nil), nil)
+		binary.LittleEndian.PutUint64(number[:], uint64(n))
+		copy(event.Data, number[:])
+		event.Number, event.ID = int64(n), uuid.UUID{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}
+		a.events = messages.AppendIndexed(a.events, 1, event.AppendTo(nil), nil)
+		a.starts = append(a.starts, len(a.events))
 	}
-	last := int64(cfg.Events - 1)
-	p := messages.StreamPage{Next: last + 1, Last: last, EndOfStream: true, LastCommit: 1}
-	return p.AppendTo(b)
+}
+
+// page is the body of a page, in two pieces: events, which are not copied, and what follows them, appended to b.
+func (a *answers) page(b []byte, from int64, count int32) (events, rest []byte) {
+	last := int64(len(a.starts) - 2)
+	first := min(max(from, 0), last+1)
+	next := min(first+int64(max(count, 0)), last+1)
+	p := messages.StreamPage{Next: next, Last: last, EndOfStream: next > last, LastCommit: 1}
+	return a.events[a.starts[first]:a.starts[next]], p.AppendTo(b)
 }

@@ -24,6 +24,7 @@ type Server struct {
 	mu     sync.Mutex // guards what follows
 	conns  map[net.Conn]struct{}
 	closed bool
+	came   [256]int64 // requests of connections that have ended, by command
 }
 
 // Serve answers what comes to l, until Close.
@@ -50,6 +51,13 @@ func (s *Server) Close() error {
 	return err
 }
 
+// Came returns how many requests with a command came on the connections that have ended; after Close, on all.
+func (s *Server) Came(c messages.Command) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.came[c]
+}
+
 func (s *Server) accept() {
 	for {
 		c, err := s.listener.Accept()
@@ -63,42 +71,45 @@ func (s *Server) accept() {
 		s.conns[c] = struct{}{}
 		s.mu.Unlock()
 		s.running.Go(func() {
-			s.serve(c)
+			came := s.serve(c)
 			_ = c.Close()
 			s.mu.Lock()
 			delete(s.conns, c)
+			for command, n := range came {
+				s.came[command] += n
+			}
 			s.mu.Unlock()
 		})
 	}
 }
 
-// serve answers the requests of a connection until it ends, or sends what is no frame.
-func (s *Server) serve(conn net.Conn) {
+// serve answers the requests of a connection until it ends, or sends what is no frame. It returns how many came.
+func (s *Server) serve(conn net.Conn) *[256]int64 {
 	c := connection{Conn: conn, answers: s.answers}
 	in := make([]byte, readBuffer)
 	have := 0 // bytes of in
 	for {
 		n, err := conn.Read(in[have:])
 		if err != nil {
-			return
+			return &c.came
 		}
 		have += n
 		used := 0
 		for have-used >= headerSize {
 			size := int(binary.LittleEndian.Uint32(in[used:]))
 			if size < headerSize-4 || size > messages.MaxFrame {
-				return
+				return &c.came
 			}
 			if have-used < 4+size {
 				break
 			}
 			if !c.answer(in[used : used+4+size]) {
-				return
+				return &c.came
 			}
 			used += 4 + size
 		}
 		if !c.flush() {
-			return
+			return &c.came
 		}
 		have = copy(in, in[used:have])
 		if have == len(in) {
@@ -113,24 +124,22 @@ func (s *Server) serve(conn net.Conn) {
 type connection struct {
 	net.Conn
 	answers *answers
+	came    [256]int64 // requests, by command
 	out     []byte
 	buffers net.Buffers // what a page's write consists of
+	names   messages.Names
 }
 
 // answer answers one request, and reports whether it could.
 func (c *connection) answer(request []byte) bool {
 	a := c.answers
 	command := messages.Command(request[commandAt])
+	c.came[command]++
 	switch small := a.small[command]; {
 	case small != nil:
 		c.add(small, request)
 	case command == messages.ReadStreamEventsForward:
-		c.add(a.page[:headerSize], request) // behind the small ones before it
-		c.buffers = append(c.buffers[:0], c.out, a.page[headerSize:])
-		rest := c.buffers
-		_, err := rest.WriteTo(c.Conn)
-		c.out = c.out[:0]
-		return err == nil
+		return c.addPage(request) && c.flushPage()
 	case command == messages.Ping:
 		f, err := messages.ParseFrame(request[4:])
 		if err == nil {
@@ -148,6 +157,33 @@ func (c *connection) add(answer, request []byte) {
 	at := len(c.out)
 	c.out = append(c.out, answer...)
 	copy(c.out[at+idAt:at+headerSize], request[idAt:headerSize])
+}
+
+// addPage gathers the head and the tail of a page, and notes where its events go between them.
+func (c *connection) addPage(request []byte) bool {
+	var read messages.StreamRead
+	f, err := messages.ParseFrame(request[4:])
+	if err == nil {
+		err = read.Decode(f.Body, &c.names)
+	}
+	if err != nil {
+		return false
+	}
+	start := len(c.out) // behind the small answers before it
+	c.out = messages.AppendFrameStart(c.out, messages.ReadStreamEventsForwardCompleted, f.ID, nil)
+	head := len(c.out)
+	events, out := c.answers.page(c.out, read.From, read.Count)
+	c.out = out
+	binary.LittleEndian.PutUint32(out[start:], uint32(len(out)-start-4+len(events)))
+	c.buffers = append(c.buffers[:0], out[:head], events, out[head:])
+	return true
+}
+
+func (c *connection) flushPage() bool {
+	rest := c.buffers
+	_, err := rest.WriteTo(c.Conn)
+	c.out = c.out[:0]
+	return err == nil
 }
 
 // flush writes what was gathered, and reports whether it could.

@@ -17,7 +17,6 @@ func TestAnswers(t *testing.T) {
 	require.NoError(t, err)
 	s, err := canned.Serve(l, canned.Config{Events: 3, EventSize: 10})
 	require.NoError(t, err)
-	defer func() { require.NoError(t, s.Close()) }()
 	c, err := network.Dial(t.Context(), "tcp", "127.0.0.1:1113")
 	require.NoError(t, err)
 
@@ -25,7 +24,8 @@ func TestAnswers(t *testing.T) {
 		&messages.Append{Stream: "a", Events: []messages.NewEvent{{Type: "t", Data: make([]byte, 300<<10)}}}, // over the read buffer
 		&messages.StreamRead{Stream: "a", Count: 3},
 		messages.Raw(messages.Ping, []byte("body")),
-		&messages.StreamRead{Stream: "a", Count: 3},
+		&messages.StreamRead{Stream: "b", From: 1, Count: 1},
+		&messages.StreamRead{Stream: "b", From: 3, Count: 1},
 		messages.Raw(messages.HeartbeatRequest, nil),
 		messages.Raw(messages.IdentifyClient, nil),
 		messages.Raw(messages.Authenticate, nil),
@@ -33,7 +33,7 @@ func TestAnswers(t *testing.T) {
 	}
 	want := []messages.Command{
 		messages.WriteEventsCompleted, messages.ReadStreamEventsForwardCompleted, messages.Pong,
-		messages.ReadStreamEventsForwardCompleted, messages.HeartbeatResponse, messages.ClientIdentified,
+		messages.ReadStreamEventsForwardCompleted, messages.ReadStreamEventsForwardCompleted, messages.HeartbeatResponse, messages.ClientIdentified,
 		messages.Authenticated, messages.BadRequest,
 	}
 	credentials, err := messages.AppendCredentials(nil, "admin", "changeit")
@@ -63,7 +63,8 @@ func TestAnswers(t *testing.T) {
 				require.NoError(t, m.Decode(f.Body))
 				require.Equal(t, messages.Success, m.Result)
 			case messages.ReadStreamEventsForwardCompleted:
-				requirePage(t, f.Body)
+				read := requests[i].(*messages.StreamRead)
+				requirePage(t, f.Body, read.From, min(read.From+int64(read.Count), 3))
 			case messages.Pong:
 				require.Equal(t, "body", string(f.Body))
 			default:
@@ -74,18 +75,24 @@ func TestAnswers(t *testing.T) {
 	require.NoError(t, err)
 	_, err = c.Read(make([]byte, 1))
 	require.ErrorIs(t, err, io.EOF)
+	require.NoError(t, s.Close())
+	require.EqualValues(t, 3, s.Came(messages.WriteEvents))
+	require.EqualValues(t, 9, s.Came(messages.ReadStreamEventsForward))
 }
 
-func requirePage(t *testing.T, body []byte) {
+// requirePage wants the events before next, from the first on, of the three that there are.
+func requirePage(t *testing.T, body []byte, first, next int64) {
 	t.Helper()
 	var p messages.StreamPage
 	require.NoError(t, p.Decode(body))
-	require.Equal(t, 3, p.Count)
+	require.EqualValues(t, next-first, p.Count)
+	require.Equal(t, next, p.Next)
 	require.EqualValues(t, 2, p.Last)
-	n := int64(0)
+	require.Equal(t, next == 3, p.EndOfStream)
+	n := first
 	require.NoError(t, p.Each(nil, func(e *messages.ResolvedEvent) bool {
 		require.Equal(t, n, e.Event.Number)
-		require.Len(t, e.Event.Data, 10)
+		require.Equal(t, append([]byte{byte(n)}, "\x00\x00\x00\x00\x00\x00\x00xx"...), e.Event.Data)
 		n++
 		return true
 	}))

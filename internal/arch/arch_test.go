@@ -44,6 +44,8 @@ var table = []row{
 	{pkg: ".", low: true, imports: []string{"messages", "conn", "cluster"}},
 	// floor 3
 	{pkg: "subscription", imports: []string{".", "messages"}},
+	{pkg: "persistent", imports: []string{".", "messages"}},
+	{pkg: "admin", imports: []string{"."}},
 	// floor 4
 	{pkg: "listener", imports: []string{".", "subscription"}},
 	{pkg: "listener/boltstore", imports: []string{".", "listener"}},
@@ -56,11 +58,11 @@ var table = []row{
 	{pkg: "internal/scripted", imports: []string{"messages", "internal/memnet"}},
 	{pkg: "internal/faultnet"},
 	{pkg: "internal/conformance", imports: []string{
-		".", "messages", "cluster", "conn", "subscription", "listener",
+		".", "messages", "cluster", "conn", "subscription", "persistent", "listener", "admin",
 		"server", "eventstoretest", "internal/memnet", "internal/faultnet",
 	}},
 	{pkg: "internal/chaos", imports: []string{
-		".", "messages", "cluster", "conn", "subscription", "listener",
+		".", "messages", "cluster", "conn", "subscription", "persistent", "listener",
 		"server", "eventstoretest", "internal/memnet", "internal/faultnet",
 	}},
 	{pkg: "internal/arch"},
@@ -69,14 +71,18 @@ var table = []row{
 	{pkg: "examples/...", imports: []string{"..."}},
 	// nested modules
 	{pkg: "internal/tools/..."},
+	{pkg: "bench", imports: []string{".", "messages", "server", "bench/canned", "bench/contend"}},
 	{pkg: "bench/canned", imports: []string{"messages"}},
-	{pkg: "bench/servercost", imports: []string{"bench/canned", "server", "messages", "internal/memnet"}},
+	{pkg: "bench/contend"},
+	{pkg: "bench/gesclient", imports: []string{"bench/contend"}}, // nothing of ours that has dependencies
+	{pkg: "bench/servercost", imports: []string{".", "bench/canned", "server", "messages", "internal/memnet"}},
 	{pkg: "internal/interop", imports: []string{".", "messages"}},
 }
 
 // reserved are the modules of others that only some packages may import, with their tests.
 var reserved = map[string][]string{
-	"github.com/alecthomas/kong/...": {"cmd/eventstore"},
+	"github.com/alecthomas/kong/...":        {"cmd/eventstore"},
+	"github.com/jdextraze/go-gesclient/...": {"bench/gesclient"},
 }
 
 // Tests may import these beside what their package imports.

@@ -30,10 +30,11 @@ type scenario struct {
 const stream = "cut"
 
 func scenarios() []scenario {
-	all := []scenario{reading, following, projecting}
+	all := []scenario{reading, readingAll, following, projecting, truncating, undeleting, transacting}
 	for _, expected := range []eventstore.ExpectedVersion{eventstore.Any, eventstore.StreamExists, eventstore.NoStream, 1} {
 		all = append(all, appending(expected))
 	}
+	all = append(all, pending(eventstore.Any), pending(1))
 	return all
 }
 
@@ -72,6 +73,164 @@ func appending(expected eventstore.ExpectedVersion) scenario {
 			require.Equal(t, want, stored, "every event once, in order")
 		},
 	}
+}
+
+// pending has several appends under way at once, which nobody waits for before the last is sent.
+func pending(expected eventstore.ExpectedVersion) scenario {
+	return scenario{
+		name:    fmt.Sprintf("pending appends with %v", expected),
+		prepare: func(t *testing.T, sound *eventstore.Client) { t.Helper(); write(t, sound, 0, 2) },
+		run: func(ctx context.Context, t *testing.T, c, sound *eventstore.Client) {
+			t.Helper()
+			const writes = 4
+			var under []*eventstore.PendingWrite
+			want := make(map[uuid.UUID]bool)
+			for i := range writes {
+				events := numbered(2+2*i, 2)
+				for j := range events {
+					events[j].ID = uuid.New()
+					want[events[j].ID] = true
+				}
+				next := expected
+				if expected >= 0 {
+					next += eventstore.ExpectedVersion(2 * i)
+				}
+				under = append(under, c.AppendAsync(ctx, stream, next, events))
+			}
+			for i, p := range under {
+				r, err := p.Wait(ctx)
+				require.NoError(t, err, "those that were lost go out again in their order")
+				if expected >= 0 {
+					require.EqualValues(t, 3+2*i, r.Last)
+				}
+			}
+			stored := make(map[uuid.UUID]bool)
+			for e, err := range sound.ReadStream(ctx, stream, eventstore.At(2)) {
+				require.NoError(t, err)
+				require.True(t, want[e.Event.ID])
+				require.False(t, stored[e.Event.ID], "twice")
+				stored[e.Event.ID] = true
+			}
+			require.Equal(t, want, stored)
+		},
+	}
+}
+
+// readingAll reads the log forward, backward, and what is of one stream.
+var readingAll = scenario{
+	name:    "read all",
+	prepare: func(t *testing.T, sound *eventstore.Client) { t.Helper(); write(t, sound, 0, 20) },
+	run: func(ctx context.Context, t *testing.T, c, _ *eventstore.Client) {
+		t.Helper()
+		admin := eventstore.As("admin", "changeit")
+		var up, down, filtered []int64
+		for e, err := range c.ReadAll(ctx, eventstore.Start, eventstore.PageSize(9), admin) {
+			require.NoError(t, err)
+			if e.Event.Stream == stream {
+				up = append(up, e.Event.Number)
+			}
+		}
+		for e, err := range c.ReadAll(ctx, eventstore.End, eventstore.PageSize(9), eventstore.Backward(), admin) {
+			require.NoError(t, err)
+			if e.Event.Stream == stream {
+				down = append(down, e.Event.Number)
+			}
+		}
+		for e, err := range c.ReadAll(ctx, eventstore.Start, eventstore.PageSize(9), eventstore.StreamPrefix(stream), admin) {
+			require.NoError(t, err)
+			filtered = append(filtered, e.Event.Number)
+		}
+		slices.Reverse(down)
+		require.Equal(t, count(20), up)
+		require.Equal(t, count(20), down)
+		require.Equal(t, count(20), filtered)
+	},
+}
+
+// truncating reads metadata, writes them anew, and truncates: each is there in the end, and what it found as well.
+var truncating = scenario{
+	name: "metadata",
+	prepare: func(t *testing.T, sound *eventstore.Client) {
+		t.Helper()
+		write(t, sound, 0, 10)
+		_, err := sound.SetMetadata(t.Context(), stream, eventstore.NoStream, eventstore.StreamMetadata{MaxCount: 9})
+		require.NoError(t, err)
+	},
+	run: func(ctx context.Context, t *testing.T, c, sound *eventstore.Client) {
+		t.Helper()
+		m, err := c.Metadata(ctx, stream)
+		require.NoError(t, err)
+		m.CacheControl = time.Minute
+		r, err := c.SetMetadata(ctx, stream, m.Version, m)
+		require.NoError(t, err)
+		require.EqualValues(t, 1, r.Last)
+		require.NoError(t, c.TruncateBefore(ctx, stream, 4))
+		m, err = sound.Metadata(ctx, stream)
+		require.NoError(t, err)
+		require.EqualValues(t, 9, m.MaxCount)
+		require.EqualValues(t, 4, m.TruncateBefore)
+		require.Equal(t, time.Minute, m.CacheControl)
+		require.EqualValues(t, 2, m.Version, "each was written once")
+	},
+}
+
+// undeleting deletes softly, brings back what was there, and deletes for ever.
+var undeleting = scenario{
+	name:    "delete and undelete",
+	prepare: func(t *testing.T, sound *eventstore.Client) { t.Helper(); write(t, sound, 0, 5) },
+	run: func(ctx context.Context, t *testing.T, c, sound *eventstore.Client) {
+		t.Helper()
+		_, err := c.Delete(ctx, stream, eventstore.Any)
+		require.NoError(t, err)
+		there, err := sound.StreamExists(ctx, stream)
+		require.NoError(t, err)
+		require.False(t, there)
+		require.NoError(t, c.Undelete(ctx, stream))
+		slice, err := sound.ReadSlice(ctx, stream, eventstore.Start, 10)
+		require.NoError(t, err)
+		require.Len(t, slice.Events, 5)
+		_, err = c.HardDelete(ctx, stream, eventstore.Any)
+		require.NoError(t, err)
+		_, err = sound.ReadSlice(ctx, stream, eventstore.Start, 10)
+		require.ErrorIs(t, err, eventstore.ErrStreamDeleted)
+	},
+}
+
+// transacting does what a user has to do with a transaction: a start or a write of unknown outcome begins it anew, as one that
+// is not committed is nothing; a commit of unknown outcome is made again.
+var transacting = scenario{
+	name:    "transaction",
+	prepare: func(t *testing.T, sound *eventstore.Client) { t.Helper(); write(t, sound, 0, 2) },
+	run: func(ctx context.Context, t *testing.T, c, sound *eventstore.Client) {
+		t.Helper()
+		unknown := func(err error) bool {
+			if err != nil {
+				require.ErrorIs(t, err, eventstore.ErrConnectionLost)
+				require.True(t, eventstore.MaybeApplied(err), "%v", err)
+			}
+			return err != nil
+		}
+		for committed := false; !committed; {
+			tx, err := c.StartTransaction(ctx, stream, 1)
+			if unknown(err) || unknown(tx.Write(ctx, numbered(2, 3))) || unknown(tx.Write(ctx, numbered(5, 1))) {
+				continue
+			}
+			for !committed {
+				var r eventstore.WriteResult
+				r, err = tx.Commit(ctx)
+				if committed = !unknown(err); committed {
+					require.EqualValues(t, 2, r.First)
+					require.EqualValues(t, 5, r.Last)
+				}
+			}
+		}
+		var stored []string
+		for e, err := range sound.ReadStream(ctx, stream, eventstore.Start) {
+			require.NoError(t, err)
+			stored = append(stored, string(e.Event.Data))
+		}
+		require.Equal(t, []string{"0", "1", "2", "3", "4", "5"}, stored)
+	},
 }
 
 var reading = scenario{

@@ -24,6 +24,9 @@ import (
 // client is what the tests use of the real client. The ones that are broken on purpose have it too.
 type client interface {
 	Append(ctx context.Context, stream string, expected eventstore.ExpectedVersion, events []eventstore.EventData, opts ...eventstore.CallOption) (eventstore.WriteResult, error)
+	AppendAsync(ctx context.Context, stream string, expected eventstore.ExpectedVersion, events []eventstore.EventData, opts ...eventstore.CallOption) *eventstore.PendingWrite
+	ReadAll(ctx context.Context, from eventstore.From, opts ...eventstore.ReadOption) iter.Seq2[eventstore.ResolvedEvent, error]
+	TruncateBefore(ctx context.Context, stream string, number int64, opts ...eventstore.CallOption) error
 	Delete(ctx context.Context, stream string, expected eventstore.ExpectedVersion, opts ...eventstore.CallOption) (eventstore.WriteResult, error)
 	ReadStream(ctx context.Context, stream string, from eventstore.From, opts ...eventstore.ReadOption) iter.Seq2[eventstore.ResolvedEvent, error]
 	ReadSlice(ctx context.Context, stream string, from eventstore.From, count int, opts ...eventstore.ReadOption) (eventstore.Slice, error)
@@ -54,6 +57,7 @@ const (
 	doReadStream
 	doReadSlice
 	doReadBack // a slice, backward from the end
+	doReadAll  // what the log has of it
 )
 
 // operation is what was asked for.
@@ -62,6 +66,7 @@ type operation struct {
 	do       action
 	expected eventstore.ExpectedVersion // of an append
 	labels   []string
+	async    bool
 	from     int // of a slice
 	count    int
 }
@@ -74,6 +79,8 @@ func (o operation) String() string {
 		return fmt.Sprintf("read %d of %s from %d", o.count, o.stream, o.from)
 	case doReadBack:
 		return fmt.Sprintf("read the last %d of %s", o.count, o.stream)
+	case doReadAll:
+		return "read what the log has of " + o.stream
 	default:
 		return "read " + o.stream
 	}
@@ -162,7 +169,13 @@ func (h *history) run(ctx context.Context, who int, c client, o operation, known
 		}
 		return known
 	}
-	r, err := c.Append(ctx, o.stream, o.expected, labelled(o.labels))
+	var r eventstore.WriteResult
+	var err error
+	if o.async {
+		r, err = c.AppendAsync(ctx, o.stream, o.expected, labelled(o.labels)).Wait(ctx)
+	} else {
+		r, err = c.Append(ctx, o.stream, o.expected, labelled(o.labels))
+	}
 	var wrong *eventstore.WrongVersionError
 	switch {
 	case err == nil:
@@ -194,6 +207,16 @@ func readLabels(ctx context.Context, c client, o operation) ([]string, error) {
 				return nil, err
 			}
 			labels = append(labels, label(e, int64(len(labels))))
+		}
+	case doReadAll:
+		for e, err := range c.ReadAll(ctx, eventstore.Start, eventstore.StreamPrefix(o.stream), eventstore.As("admin", "changeit"), eventstore.PageSize(eventstore.MaxPageSize)) {
+			if err != nil {
+				return nil, err
+			}
+			labels = append(labels, label(e, int64(len(labels))))
+		}
+		if len(labels) == 0 {
+			return nil, eventstore.ErrStreamNotFound
 		}
 	case doReadSlice:
 		slice, err := c.ReadSlice(ctx, o.stream, eventstore.At(int64(o.from)), o.count)

@@ -122,6 +122,9 @@ func newTask(r *rand.Rand, stream, name string) task {
 	switch {
 	case kind < 3:
 		return t
+	case kind < 4:
+		t.do = doReadAll
+		return t
 	case kind < 5:
 		t.do = doReadSlice
 		return t
@@ -141,6 +144,7 @@ func newTask(r *rand.Rand, stream, name string) task {
 		t.expected = eventstore.StreamExists
 	}
 	t.do = doAppend
+	t.async = r.IntN(3) == 0
 	if t.skew == 0 && r.IntN(12) == 0 { // none at all: a check of the version
 		return t
 	}
@@ -232,6 +236,7 @@ type injector struct {
 func (i *injector) intercept(f *eventstoretest.Frame) eventstoretest.Fault {
 	switch f.Command {
 	case messages.WriteEvents, messages.ReadStreamEventsForward, messages.ReadStreamEventsBackward,
+		messages.ReadAllEventsForward, messages.ReadAllEventsForwardCompleted,
 		messages.WriteEventsCompleted, messages.ReadStreamEventsForwardCompleted, messages.ReadStreamEventsBackwardCompleted:
 	default:
 		return eventstoretest.Pass

@@ -28,6 +28,8 @@ type kind string
 
 const (
 	appends     kind = "append"
+	appendsOn   kind = "append without waiting"
+	truncates   kind = "truncate before"
 	deletes     kind = "delete"
 	readsOn     kind = "read forward"
 	readsBack   kind = "read backward"
@@ -43,7 +45,7 @@ const (
 )
 
 var (
-	stepCalls  = []kind{appends, appends, appends, appends, deletes, readsOn, readsBack, readsOne}
+	stepCalls  = []kind{appends, appends, appends, appendsOn, truncates, deletes, readsOn, readsBack, readsOne}
 	stepFaults = []kind{loseRequest, cutRequest, refuse, loseAnswer, cutAnswer, lateAnswer, twice, timeOut}
 )
 
@@ -72,8 +74,10 @@ func (s step) GoString() string { return s.String() }
 
 func (s step) String() string {
 	switch s.kind {
-	case appends:
-		return fmt.Sprintf("append %d expecting %s", s.count, s.expect)
+	case appends, appendsOn:
+		return fmt.Sprintf("%s %d expecting %s", s.kind, s.count, s.expect)
+	case truncates:
+		return fmt.Sprintf("%s %d", s.kind, s.from)
 	case deletes:
 		return fmt.Sprintf("delete expecting %s", s.expect)
 	case readsOn, readsBack:
@@ -91,7 +95,7 @@ var anyStep = rapid.Custom(func(t *rapid.T) step {
 	}
 	s := step{kind: rapid.SampledFrom(stepCalls).Draw(t, "kind")}
 	switch s.kind {
-	case appends:
+	case appends, appendsOn:
 		s.expect = rapid.SampledFrom([]version{anyOne, right, right, noneYet, exists, behind, ahead}).Draw(t, "expect")
 		s.count = rapid.IntRange(1, 3).Draw(t, "count")
 	case deletes: // a server before 21.10 refuses StreamExists, and so does the client
@@ -120,7 +124,7 @@ func (m *model) visible() []string {
 	if m.deleted {
 		return nil
 	}
-	return m.events[m.hidden:]
+	return m.events[min(m.hidden, len(m.events)):]
 }
 
 func (m *model) write(labels []string) {
@@ -294,8 +298,10 @@ func runSteps(t *testing.T, connect connector, steps []step) (trace string, wron
 func (r *modelRun) step(ctx context.Context, s step) (err error) {
 	call := r.read
 	switch s.kind {
-	case appends:
+	case appends, appendsOn:
 		call = r.append
+	case truncates:
+		call = r.truncate
 	case deletes:
 		call = r.delete
 	case readsOne:
@@ -317,7 +323,13 @@ func (r *modelRun) append(ctx context.Context, s step) error {
 	expected, first := r.model.version(s.expect), int64(len(r.model.events))
 	var result eventstore.WriteResult
 	var err error
-	hit := r.faults.during(func() { result, err = r.c.Append(ctx, modelStream, expected, labelled(labels)) })
+	hit := r.faults.during(func() {
+		if s.kind == appendsOn {
+			result, err = r.c.AppendAsync(ctx, modelStream, expected, labelled(labels)).Wait(ctx)
+		} else {
+			result, err = r.c.Append(ctx, modelStream, expected, labelled(labels))
+		}
+	})
 	if problem := r.settled(expected, hit, err); problem != nil || err != nil {
 		return problem
 	}
@@ -370,6 +382,24 @@ func (r *modelRun) delete(ctx context.Context, s step) error {
 		return problem
 	}
 	r.model.deleted = true
+	return nil
+}
+
+func (r *modelRun) truncate(ctx context.Context, s step) error {
+	if len(r.model.events) == 0 {
+		return nil // whether it was deleted nobody may know
+	}
+	var want, err error
+	if r.model.deleted {
+		want = eventstore.ErrStreamNotFound
+	}
+	r.faults.during(func() { err = r.c.TruncateBefore(ctx, modelStream, int64(s.from)) })
+	if !errors.Is(err, want) {
+		return fmt.Errorf("it says %s, want %s", short(err), short(want))
+	}
+	if err == nil {
+		r.model.hidden = max(r.model.hidden, s.from)
+	}
 	return nil
 }
 

@@ -31,6 +31,7 @@ const (
 	modeTimed       mode = "timed"   // as replay, in virtual time: when it was sent, and the answers must come when they did
 	modeParse       mode = "parse"   // every answer in it is decoded, and no more
 	modeCluster     mode = "cluster" // as parse, until there is a cluster to play it to
+	modeHTTP        mode = "http"    // as replay, of requests and answers of HTTP
 )
 
 // manifest is what testdata/captures/manifest.tsv says, whose comment describes its form.
@@ -175,13 +176,15 @@ func (m *manifest) entry(columns []string) error {
 	case kind == "file":
 		r := &recording{path: path, mode: mode(columns[2])}
 		m.files = append(m.files, r)
-		if !slices.Contains([]mode{modeReplay, modeProjections, modeTimed, modeParse, modeCluster}, r.mode) {
+		if !slices.Contains([]mode{modeReplay, modeProjections, modeTimed, modeParse, modeCluster, modeHTTP}, r.mode) {
 			return fmt.Errorf("%q is no mode", r.mode)
 		}
 		return nil
 	case i < 0:
 		return fmt.Errorf("%s has no line of its own yet", path)
-	case !slices.Contains([]mode{modeReplay, modeProjections, modeTimed}, m.files[i].mode):
+	case m.files[i].mode == modeHTTP && !slices.Contains([]string{"out", "own", "diff"}, kind):
+		return fmt.Errorf("%s is of HTTP, where %s has no meaning", path, kind)
+	case !slices.Contains([]mode{modeReplay, modeProjections, modeTimed, modeHTTP}, m.files[i].mode):
 		return fmt.Errorf("%s is not replayed", path)
 	}
 	r := m.files[i]

@@ -21,6 +21,10 @@ func TestReplay(t *testing.T) {
 	require.NotEmpty(t, m.files)
 	for _, rec := range m.files {
 		t.Run(rec.path, func(t *testing.T) {
+			if rec.mode == modeHTTP {
+				replayHTTP(t, rec)
+				return
+			}
 			lines, err := readCapture(filepath.Join(capturesDir, filepath.FromSlash(rec.path)))
 			require.NoError(t, err)
 			answers := requireDecodes(t, lines)

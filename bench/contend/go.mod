@@ -1,0 +1,3 @@
+module github.com/goeventstore/eventstore/bench/contend
+
+go 1.25.0

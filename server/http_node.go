@@ -1,0 +1,228 @@
+package server
+
+import (
+	"net"
+	"net/http"
+	"os"
+	"runtime/metrics"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// nodeIdentity is what the gossip document says of the node that does not change (6.1).
+type nodeIdentity struct {
+	instance, epoch   uuid.UUID
+	tcp, http         endpoint
+	projectionsSystem bool
+}
+
+type endpoint struct {
+	ip   string
+	port int
+}
+
+func newNodeIdentity(s *Server, side *httpSide, cfg *Config) nodeIdentity {
+	return nodeIdentity{
+		instance: uuid.New(), epoch: uuid.New(), // NewID is the writer's
+		tcp: endpointOf(s.url), http: endpointOf(side.url), projectionsSystem: cfg.Projections,
+	}
+}
+
+// endpointOf takes an address apart that has a scheme in front.
+func endpointOf(address string) endpoint {
+	_, hostPort, _ := strings.Cut(address, "://")
+	host, port, _ := net.SplitHostPort(hostPort)
+	n, _ := strconv.Atoi(port)
+	return endpoint{host, n}
+}
+
+func (a *httpAPI) nodeRoutes() []route {
+	return []route{
+		{method: http.MethodGet, path: "/ping", serve: servePing},
+		{method: http.MethodGet, path: "/info", serve: (*httpCall).info, gives: jsonOnly},
+		{method: http.MethodGet, path: "/gossip", serve: (*httpCall).gossip, gives: jsonOnly},
+		{method: http.MethodGet, path: "/stats", serve: (*httpCall).stats, gives: jsonOnly},
+		{method: http.MethodGet, path: "/stats/{part}", serve: (*httpCall).stats, gives: jsonOnly},
+		{method: http.MethodGet, path: "/stats/{part}/{part}", serve: (*httpCall).stats, gives: jsonOnly},
+		{method: http.MethodGet, path: "/stats/tcp", serve: (*httpCall).tcpStats, gives: jsonOnly},
+		{method: http.MethodPost, path: "/admin/scavenge", serve: (*httpCall).startScavenge},
+		{method: http.MethodPost, path: "/admin/shutdown", serve: (*httpCall).shutDown},
+	}
+}
+
+// pings are the answers to GET /ping by media type (6.3).
+var pings = map[string]string{
+	"application/json": "{\n  \"msgTypeId\": 177,\n  \"text\": \"Ping request successfully handled\"\n}",
+	"application/xml":  pingXML,
+	"text/xml":         pingXML,
+	"text/plain":       "Text: Ping request successfully handled",
+}
+
+const pingXML = `<?xml version="1.0" encoding="utf-8"?><TextMessage xmlns:xsd="http://www.w3.org/2001/XMLSchema" ` +
+	`xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"><Text>Ping request successfully handled</Text></TextMessage>`
+
+// pingMedia are those media types as a real server goes through them.
+var pingMedia = []string{mediaJSON, "text/xml", "application/xml", mediaPlain}
+
+func servePing(c *httpCall) httpAnswer {
+	media := choose(c.Request, pingMedia)
+	if media == "" {
+		return httpAnswer{status: http.StatusNotAcceptable, reason: reasonNoSuchFormat}
+	}
+	return httpAnswer{status: http.StatusOK, media: media, body: []byte(pings[media])}
+}
+
+// The version whose behaviour the server has.
+const emulatedVersion = "4.1.4.0"
+
+func (c *httpCall) info() httpAnswer {
+	mode := "None"
+	if c.node.projectionsSystem {
+		mode = "System"
+	}
+	return c.json(http.StatusOK, struct {
+		Version     string `json:"esVersion"`
+		State       string `json:"state"`
+		Projections string `json:"projectionsMode"`
+	}{emulatedVersion, "master", mode})
+}
+
+// member is what the gossip document says of a node.
+type member struct {
+	InstanceID            uuid.UUID `json:"instanceId"`
+	TimeStamp             string    `json:"timeStamp"`
+	State                 string    `json:"state"`
+	IsAlive               bool      `json:"isAlive"`
+	InternalTCPIP         string    `json:"internalTcpIp"`
+	InternalTCPPort       int       `json:"internalTcpPort"`
+	InternalSecureTCPPort int       `json:"internalSecureTcpPort"`
+	ExternalTCPIP         string    `json:"externalTcpIp"`
+	ExternalTCPPort       int       `json:"externalTcpPort"`
+	ExternalSecureTCPPort int       `json:"externalSecureTcpPort"`
+	InternalHTTPIP        string    `json:"internalHttpIp"`
+	InternalHTTPPort      int       `json:"internalHttpPort"`
+	ExternalHTTPIP        string    `json:"externalHttpIp"`
+	ExternalHTTPPort      int       `json:"externalHttpPort"`
+	LastCommitPosition    int64     `json:"lastCommitPosition"`
+	WriterCheckpoint      int64     `json:"writerCheckpoint"`
+	ChaserCheckpoint      int64     `json:"chaserCheckpoint"`
+	EpochPosition         int64     `json:"epochPosition"`
+	EpochNumber           int       `json:"epochNumber"`
+	EpochID               uuid.UUID `json:"epochId"`
+	NodePriority          int       `json:"nodePriority"`
+}
+
+// gossip answers as a real single node does that was told to gossip. One that was not lets the caller wait in vain.
+func (c *httpCall) gossip() httpAnswer {
+	tip := c.store.Tip()
+	n := &c.node
+	return c.json(http.StatusOK, struct {
+		Members []member `json:"members"`
+		IP      string   `json:"serverIp"`
+		Port    int      `json:"serverPort"`
+	}{[]member{{
+		InstanceID: n.instance, TimeStamp: time.Now().UTC().Format(httpTime), State: "Master", IsAlive: true,
+		InternalTCPIP: n.tcp.ip, InternalTCPPort: n.tcp.port, ExternalTCPIP: n.tcp.ip, ExternalTCPPort: n.tcp.port,
+		InternalHTTPIP: n.http.ip, InternalHTTPPort: n.http.port, ExternalHTTPIP: n.http.ip, ExternalHTTPPort: n.http.port,
+		LastCommitPosition: tip.Commit, WriterCheckpoint: tip.End, ChaserCheckpoint: tip.End, EpochID: n.epoch,
+	}}, n.http.ip, n.http.port})
+}
+
+// httpTime is how .NET writes a time in UTC: in ticks, without zeros at the end.
+const httpTime = "2006-01-02T15:04:05.9999999Z07:00"
+
+// statistics are those of the keys of a real server that mean something here.
+func (c *httpCall) statistics() map[string]any {
+	tip := c.store.Tip()
+	memory := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/sched/goroutines:goroutines"}}
+	metrics.Read(memory)
+	c.mu.Lock()
+	connections := len(c.sessions)
+	c.mu.Unlock()
+	return map[string]any{
+		"proc": map[string]any{
+			"startTime":    c.started.UTC().Format(httpTime),
+			"id":           os.Getpid(),
+			"mem":          memory[0].Value.Uint64(),
+			"threadsCount": memory[1].Value.Uint64(),
+			"tcp":          map[string]any{"connections": connections},
+		},
+		"es": map[string]any{
+			"checksum":           tip.End,
+			"checksumNonFlushed": tip.End,
+		},
+	}
+}
+
+func (c *httpCall) stats() httpAnswer {
+	found := c.statistics()
+	for _, name := range c.vars {
+		below, ok := found[name].(map[string]any)
+		if !ok {
+			return httpAnswer{status: http.StatusNotFound, media: mediaPlain}
+		}
+		found = below
+	}
+	if strings.EqualFold(c.URL.Query().Get("group"), "false") {
+		flat := make(map[string]any)
+		flatten(flat, "", found)
+		found = flat
+	}
+	return c.json(http.StatusOK, found, cacheForASecond...)
+}
+
+var cacheForASecond = []string{"Cache-Control", "max-age=1, public", "Vary", "Accept"}
+
+// flatten puts the leaves of a tree side by side, each by the names on the way to it.
+func flatten(to map[string]any, prefix string, tree map[string]any) {
+	for name, value := range tree {
+		if below, ok := value.(map[string]any); ok {
+			flatten(to, prefix+name+"-", below)
+			continue
+		}
+		to[prefix+name] = value
+	}
+}
+
+// tcpStats lists the connections of clients.
+func (c *httpCall) tcpStats() httpAnswer {
+	type connection struct {
+		Remote   string `json:"remoteEndPoint"`
+		Local    string `json:"localEndPoint"`
+		Received int64  `json:"totalBytesReceived"`
+		External bool   `json:"isExternalConnection"`
+		Secure   bool   `json:"isSslConnection"`
+	}
+	all := []connection{}
+	c.mu.Lock()
+	for s := range c.sessions {
+		all = append(all, connection{s.addr, s.conn.LocalAddr().String(), s.received.Load(), true, false})
+	}
+	c.mu.Unlock()
+	return c.json(http.StatusOK, all, cacheForASecond...)
+}
+
+// operates reports whether a user may do what keeps a server running.
+func (u *user) operates() bool { return u.admin() || u.in(roleOps) }
+
+func (c *httpCall) startScavenge() httpAnswer {
+	switch {
+	case !c.user.operates():
+		return httpAnswer{status: http.StatusUnauthorized}
+	case c.scavenge == nil:
+		return httpAnswer{status: http.StatusNotImplemented}
+	}
+	c.scavenge(c.user)
+	return httpAnswer{status: http.StatusOK}
+}
+
+func (c *httpCall) shutDown() httpAnswer {
+	if !c.user.operates() {
+		return httpAnswer{status: http.StatusUnauthorized}
+	}
+	c.shutdown()
+	return httpAnswer{status: http.StatusOK}
+}
