@@ -22,10 +22,15 @@ func dialServer(b *testing.B, cfg Config) (*Server, net.Conn) {
 	s, err := Start(cfg)
 	require.NoError(b, err)
 	b.Cleanup(func() { require.NoError(b, s.Close()) })
+	return s, dialTo(b, s)
+}
+
+func dialTo(b *testing.B, s *Server) net.Conn {
+	b.Helper()
 	conn, err := new(net.Dialer).DialContext(b.Context(), "tcp", s.listener.Addr().String())
 	require.NoError(b, err)
 	b.Cleanup(func() { _ = conn.Close() })
-	return s, conn
+	return conn
 }
 
 // BenchmarkAppend1024InFlight appends events of 256 bytes one by one, 1,024 unanswered at a time, over TCP. The client

@@ -169,7 +169,7 @@ func decodeProcessed(b []byte, nak bool, p *processed) bool {
 func (p *processed) field(number protowire.Number, value []byte) bool {
 	if number == 4 {
 		action, _ := protowire.ConsumeVarint(value)
-		p.action = groups.Action(action) //nolint:gosec // what is too large is refused
+		p.action = groups.Action(action)
 		return action <= uint64(groups.Stop)
 	}
 	value, _ = protowire.ConsumeBytes(value)

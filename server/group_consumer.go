@@ -196,6 +196,6 @@ func appendMessage(b []byte, id messages.ID, d *delivery, narrow bool) ([]byte, 
 	b = messages.AppendFrameStart(b, messages.PersistentSubscriptionStreamEventAppeared, id, nil)
 	b = messages.AppendIndexed(b, 1, event, link)
 	b = protowire.AppendTag(b, retryCount, protowire.VarintType)
-	b = protowire.AppendVarint(b, uint64(d.retries)) //nolint:gosec // it is not negative
+	b = protowire.AppendVarint(b, uint64(d.retries))
 	return messages.EndFrame(b, start)
 }

@@ -74,15 +74,15 @@ func (s *groupService) create(u *user, settings *groups.Settings, done groupDone
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch err := settings.Check(); {
+	switch wrong := settings.Check(); {
 	case s.byKey[groupKey(settings.Stream, settings.Group)] != nil:
 		done(groupAlreadyExists, "Group '"+settings.Group+"' already exists.")
 	case settings.Stream == "" || settings.Stream == allStreams:
 		done(groupFail, textBadStream)
 	case !groups.KnownStrategy(settings.Strategy):
 		done(groupFail, "Consumer strategy "+settings.Strategy+" does not exist.")
-	case err != nil:
-		done(groupFail, err.Error())
+	case wrong != "":
+		done(groupFail, wrong)
 	case len(s.entries) >= maxGroups:
 		done(groupFail, textTooMany)
 	default:
@@ -99,13 +99,13 @@ func (s *groupService) update(u *user, settings *groups.Settings, done groupDone
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	g := s.find(settings.Stream, settings.Group)
-	switch err := settings.Check(); {
+	switch wrong := settings.Check(); {
 	case g == nil:
 		done(groupDoesNotExist, noSuchGroup(settings.Group))
 	case !groups.KnownStrategy(settings.Strategy):
 		done(groupFail, "Consumer strategy "+settings.Strategy+" does not exist.")
-	case err != nil:
-		done(groupFail, err.Error())
+	case wrong != "":
+		done(groupFail, wrong)
 	default:
 		s.replace(u, g, settings, done)
 	}
@@ -215,7 +215,7 @@ func (s *groupService) load() error {
 				settings.Strategy = groups.RoundRobin
 			}
 		}
-		if !groups.KnownStrategy(settings.Strategy) || settings.Check() != nil || s.byKey[groupKey(settings.Stream, settings.Group)] != nil {
+		if !groups.KnownStrategy(settings.Strategy) || settings.Check() != "" || s.byKey[groupKey(settings.Stream, settings.Group)] != nil {
 			continue
 		}
 		g, err := s.add(settings)
@@ -236,11 +236,16 @@ func (s *groupService) lastCheckpoint(g *group) (*int64, error) {
 	if err != nil || event == nil || event.Type != typeGroupCheckpoint {
 		return nil, err
 	}
-	number, err := strconv.ParseInt(strings.TrimSpace(string(dataOf(event.Encoded))), 10, 64)
+	return parseCheckpoint(dataOf(event.Encoded)), nil
+}
+
+// parseCheckpoint reads a checkpoint, nil for what is none: a real server's group stays without a beginning then.
+func parseCheckpoint(data []byte) *int64 {
+	number, err := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64)
 	if err != nil || number < 0 {
-		return nil, nil // a real server stays without the group
+		return nil
 	}
-	return &number, nil
+	return &number
 }
 
 // Checkpoint implements groups.Outputs.

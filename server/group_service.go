@@ -116,15 +116,15 @@ func (s *groupService) committed(streams []string) {
 		return
 	}
 	s.news.mu.Lock()
-	any := false
+	some := false
 	for _, stream := range streams {
 		if t := s.news.watched[stream]; t != nil && !t.marked {
-			t.marked, any = true, true
+			t.marked, some = true, true
 			s.news.written = append(s.news.written, t)
 		}
 	}
 	s.news.mu.Unlock()
-	if any {
+	if some {
 		signal(s.wake)
 	}
 }
@@ -240,7 +240,7 @@ func (v view) groupPage(stream string, r groups.Read, follow bool) (events []gro
 	if r.Count <= 0 {
 		return nil, -1, true, nil
 	}
-	m := messages.StreamRead{Stream: stream, From: r.From, Count: int32(r.Count)} //nolint:gosec // it is small
+	m := messages.StreamRead{Stream: stream, From: r.From, Count: int32(r.Count)}
 	p, err := v.collect(&m, func(record *store.Record) {
 		e := v.groupEvent(record, follow)
 		e.Replayed = r.Parked

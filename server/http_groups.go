@@ -120,12 +120,7 @@ const (
 func (a *httpAPI) groupRoutes() []route {
 	group := "/subscriptions/{stream}/{group}"
 	of := func(method, path string, serve func(*httpCall) httpAnswer, takes []string) route {
-		return route{method: method, path: path, takes: takes, gives: jsonOnly, serve: func(c *httpCall) httpAnswer {
-			if c.groups == nil {
-				return httpAnswer{status: http.StatusNotImplemented}
-			}
-			return serve(c)
-		}}
+		return route{method: method, path: path, takes: takes, gives: jsonOnly, serve: serve}
 	}
 	return []route{
 		of(http.MethodGet, "/subscriptions", (*httpCall).listGroups, nil),

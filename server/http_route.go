@@ -87,7 +87,7 @@ const (
 )
 
 func newHTTPAPI(s *Server, side *httpSide, cfg *Config) *httpAPI {
-	a := &httpAPI{Server: s, side: side, started: time.Now(), shutdown: s.closeSoon}
+	a := &httpAPI{Server: s, side: side, started: time.Now(), shutdown: s.closeSoon, groups: groupsOverHTTP{s.groups}}
 	a.node = newNodeIdentity(s, side, cfg)
 	a.scavenge = s.beginScavenge
 	if cfg.Projections {

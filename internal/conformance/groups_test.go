@@ -276,7 +276,7 @@ func TestGroupWindow(t *testing.T) {
 func TestGroupNaks(t *testing.T) {
 	t.Parallel()
 	srv := eventstoretest.Run(t)
-	for action, next := range map[pb.PersistentSubscriptionNakEvents_NakAction]message{
+	for action, want := range map[pb.PersistentSubscriptionNakEvents_NakAction]message{
 		pb.PersistentSubscriptionNakEvents_Unknown: {number: 0, retries: 1},
 		pb.PersistentSubscriptionNakEvents_Retry:   {number: 0, retries: 1},
 		pb.PersistentSubscriptionNakEvents_Skip:    {number: 1},
@@ -291,7 +291,8 @@ func TestGroupNaks(t *testing.T) {
 			c := p.connect(stream, 1)
 			c.nak(action, "why", c.message())
 			got := c.message()
-			require.Equal(t, next, message{number: got.number, retries: got.retries})
+			require.Equal(t, want.number, got.number)
+			require.Equal(t, want.retries, got.retries)
 			var parked []string
 			if action == pb.PersistentSubscriptionNakEvents_Park {
 				parked = []string{"0@" + stream}

@@ -64,6 +64,9 @@ func (p *player) play() {
 			p.peer(l.conn)
 		case l.kind == request:
 			p.reachOthers(l.conn)
+			if i > 0 && l.ms-p.lines[i-1].ms > pause {
+				p.rest(l.conn)
+			}
 			p.request(l)
 		case l.kind == reply && l.command == messages.HeartbeatRequest:
 			p.beats[l.exchange()] = true
@@ -100,6 +103,19 @@ func (p *player) play() {
 		p.finish(conn)
 	}
 	p.coverage()
+}
+
+// pause is for how many ms the recorded client was idle, so that a server had done by then what it does by itself.
+const pause = 200
+
+// rest waits for what the server writes by itself: it does so before it refuses a write that comes later.
+func (p *player) rest(conn string) {
+	p.t.Helper()
+	p.settle()
+	if p.sent[conn] {
+		p.reach(conn)
+	}
+	p.asker().call(&messages.Append{Stream: "nobody-writes-this", Expected: 1 << 40, RequireLeader: true})
 }
 
 // inEvents has the administrator write what the manifest has in the place of a line, and reports whether there is

@@ -498,7 +498,8 @@ func (g *Group) mark(tick bool) {
 	// Never by time is 0, and no time has passed before the first.
 	due := s.CheckpointAfter != 0 && (g.checkpointAt.IsZero() || now.Sub(g.checkpointAt) >= milliseconds(s.CheckpointAfter))
 	most := ahead >= int64(s.CheckpointMax)
-	if ahead <= 0 || !most && !(due && tick && ahead >= int64(s.CheckpointMin)) {
+	byTime := due && tick && ahead >= int64(s.CheckpointMin)
+	if ahead <= 0 || (!most && !byTime) {
 		return
 	}
 	g.checkpointAt, g.checkpoint, g.writing = now, number, true

@@ -1,7 +1,6 @@
 package groups
 
 import (
-	"errors"
 	"slices"
 	"time"
 )
@@ -39,16 +38,14 @@ func KnownStrategy(name string) bool {
 	return slices.Contains([]string{RoundRobin, DispatchToSingle, Pinned, PinnedByCorrelation}, name)
 }
 
-// ErrNegativeLiveBuffer refuses a setting that a real server takes and that then stops other groups.
-var ErrNegativeLiveBuffer = errors.New("The live buffer size must not be negative.") //nolint:staticcheck // it is what a client is told
-
-// Check returns what is wrong with settings that must not be used. Most values that make no sense are those of a group that
+// Check returns what is wrong with settings that must not be used, as a client is told it, "" when nothing is. A negative
+// live buffer stops other groups on a real server, which takes it. Most values that make no sense are those of a group that
 // just delivers nothing, as on a real server.
-func (s *Settings) Check() error {
+func (s *Settings) Check() string {
 	if s.LiveBuffer < 0 {
-		return ErrNegativeLiveBuffer
+		return "The live buffer size must not be negative."
 	}
-	return nil
+	return ""
 }
 
 // The limits of what one group holds. A group with larger settings works, with these.
