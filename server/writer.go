@@ -161,6 +161,11 @@ func (w *writer) run() {
 func (w *writer) commit(batch []*request) error {
 	w.streams = w.streams[:0]
 	w.moment = w.now()
+	for _, r := range batch { // decide will look for them
+		for i := range r.write.Events {
+			w.ids.Prefetch(r.write.Events[i].ID)
+		}
+	}
 	for _, r := range batch {
 		if r.own != nil {
 			w.identify(r)

@@ -26,7 +26,8 @@ type IDs struct {
 	ring        []remembered // the one with the sequence number n is at n modulo the length, a power of two
 	oldest, end uint32       // sequence numbers; those from oldest up to end are remembered
 
-	buckets []bucket // a quarter as many as the ring has places
+	buckets    []bucket // a quarter as many as the ring has places
+	prefetched uint64   // keeps the compiler from leaving Prefetch out
 
 	// missed is the id that was looked for last, if it is not here: mostly it is the next to come.
 	missed struct {
@@ -63,6 +64,10 @@ func NewIDs(limit int) *IDs {
 
 // Len returns how many ids are remembered.
 func (m *IDs) Len() int { return int(m.end - m.oldest) }
+
+// Prefetch brings what an id is looked for in into the cache. For many ids at once that takes little longer than for one,
+// while each Find waits for the memory.
+func (m *IDs) Prefetch(id uuid.UUID) { m.prefetched = m.bucket(m.hash(id)).passed }
 
 // Find returns where id was used first.
 func (m *IDs) Find(id uuid.UUID) (Place, bool) {
