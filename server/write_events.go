@@ -30,8 +30,7 @@ const (
 func (c *session) writeEvents(f *messages.Frame, u *user) error {
 	r := c.server.writer.request()
 	r.body = append(r.body, f.Body...)
-	ok := writeShape.fits(r.body) && r.write.Decode(r.body, &c.names) == nil
-	if !ok || !acceptable(&r.write) {
+	if !decodeWrite(r.body, &r.write, &c.names) || !acceptable(&r.write) {
 		c.server.writer.release(r)
 		c.badRequest(f, "")
 		return nil
