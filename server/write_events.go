@@ -36,7 +36,7 @@ func (c *session) writeEvents(f *messages.Frame, u *user) error {
 		return nil
 	}
 	r.session, r.id, r.command = c, f.ID, messages.WriteEvents
-	if !c.server.allowed(u, r.write.Stream, rightWrite) {
+	if !c.mayWrite(u, r.write.Stream) {
 		r.answer = refused(messages.AccessDenied, -1)
 		c.send(r.appendAnswer(c.scratch[:0]))
 		c.server.writer.release(r)
