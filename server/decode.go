@@ -61,7 +61,7 @@ func (s *shape) fits(b []byte) bool {
 type fields struct {
 	rest   []byte
 	bad    bool // it is no message of the shape
-	number protowire.Number
+	number int
 	value  uint64 // of a number or a boolean
 	bytes  []byte // of all else, aliasing the message
 }
@@ -76,7 +76,7 @@ func (f *fields) next(s *shape) bool {
 		}
 		f.rest = f.rest[n:]
 		if int(number) < len(s.fields) && s.fields[number] != unknown {
-			f.number = number
+			f.number = int(number)
 			f.bad = !f.take(s.fields[number], typ)
 			return !f.bad
 		}
