@@ -66,34 +66,18 @@ func (m *Memory) Head(name string, at int64) (Head, error) {
 
 // Events implements Store.
 func (m *Memory) Events(name string, first, last, at int64, yield func(*Record) bool) error {
-	s := m.find(name)
-	if s == nil {
-		return nil
-	}
-	events := s.events.upTo(at)
-	for i := events.numbered(first); i < events.n; i++ {
-		if r := events.at(i); r.Number > last || !yield(r) {
-			return nil
-		}
+	if s := m.find(name); s != nil {
+		events := s.events.upTo(at)
+		events.up(events.numbered(first), events.behind(last), yield)
 	}
 	return nil
 }
 
 // EventsBackward implements Store.
 func (m *Memory) EventsBackward(name string, first, last, at int64, yield func(*Record) bool) error {
-	s := m.find(name)
-	if s == nil {
-		return nil
-	}
-	events := s.events.upTo(at)
-	i := events.n - 1
-	if last != DeletedNumber {
-		i = events.numbered(last+1) - 1
-	}
-	for ; i >= 0; i-- {
-		if r := events.at(i); r.Number < first || !yield(r) {
-			return nil
-		}
+	if s := m.find(name); s != nil {
+		events := s.events.upTo(at)
+		events.down(events.numbered(first), events.behind(last), yield)
 	}
 	return nil
 }
@@ -101,22 +85,14 @@ func (m *Memory) EventsBackward(name string, first, last, at int64, yield func(*
 // Log implements Store.
 func (m *Memory) Log(from Position, at int64, yield func(*Record) bool) error {
 	records := m.log.upTo(at)
-	for i := records.placed(from); i < records.n; i++ {
-		if !yield(records.at(i)) {
-			return nil
-		}
-	}
+	records.up(records.placed(from), records.n, yield)
 	return nil
 }
 
 // LogBackward implements Store.
 func (m *Memory) LogBackward(before Position, at int64, yield func(*Record) bool) error {
 	records := m.log.upTo(at)
-	for i := records.placed(before) - 1; i >= 0; i-- {
-		if !yield(records.at(i)) {
-			return nil
-		}
-	}
+	records.down(0, records.placed(before), yield)
 	return nil
 }
 
@@ -298,12 +274,52 @@ func (l *list) upTo(at int64) records {
 	return r
 }
 
+// up calls yield for the records from the index i up to before end, until it returns false.
+func (r records) up(i, end int, yield func(*Record) bool) {
+	for i < end {
+		chunk, index := chunkOf(i)
+		part := r.chunks[chunk][index:]
+		part = part[:min(len(part), end-i)]
+		for _, record := range part {
+			if !yield(record) {
+				return
+			}
+		}
+		i += len(part)
+	}
+}
+
+// down calls yield for the records before the index end down to i, until it returns false.
+func (r records) down(i, end int, yield func(*Record) bool) {
+	for i < end {
+		chunk, index := chunkOf(end - 1)
+		part := r.chunks[chunk][max(0, index+1-(end-i)) : index+1]
+		for j := range part {
+			if !yield(part[len(part)-1-j]) {
+				return
+			}
+		}
+		end -= len(part)
+	}
+}
+
 // numbered returns the index of the first event with a number of at least number.
 func (r records) numbered(number int64) int {
-	if number >= 0 && number < int64(r.n) && r.at(int(number)).Number == number {
+	switch {
+	case r.n == 0 || number > r.at(r.n-1).Number:
+		return r.n
+	case number >= 0 && number < int64(r.n) && r.at(int(number)).Number == number:
 		return int(number)
 	}
 	return sort.Search(r.n, func(i int) bool { return r.at(i).Number >= number })
+}
+
+// behind returns the index behind the last event with a number of at most number.
+func (r records) behind(number int64) int {
+	if number == DeletedNumber {
+		return r.n
+	}
+	return r.numbered(number + 1)
 }
 
 // placed returns the index of the first record at or behind a position.
