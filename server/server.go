@@ -73,6 +73,7 @@ type Server struct {
 	store         store.Store
 	users         users
 	settings      atomic.Pointer[settings]
+	accessChanges atomic.Uint64 // how often metadata or the settings were written: what was allowed holds as long as it is the same
 	metadata      metadataCache
 	subscriptions registry
 	groups        *groupService

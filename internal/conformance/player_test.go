@@ -34,6 +34,7 @@ type player struct {
 	ended   map[string]bool          // connections that are closed
 	deaf    map[string]chan struct{} // connections whose client does not read, until theirs is closed
 	ready   func()                   // waits until the next request may be sent, nil if it always may
+	worked  *line                    // an ack or a nak, which no answer tells of, whose client may have waited for what comes of it
 }
 
 func newPlayer(tb testing.TB, srv dialer, rec *recording, lines []line) *player {
@@ -55,6 +56,7 @@ func (p *player) play() {
 		if fromClient := l.kind == request || l.kind == rawBytes; fromClient && len(p.pending) > 0 {
 			p.settle()
 		}
+		p.workOut(l)
 		switch _, played := p.last[l.exchange()]; {
 		case p.skip(l, played):
 		case l.kind == connected:
@@ -211,6 +213,28 @@ func (p *player) request(l *line) {
 	p.lastOf[l.conn] = l.n
 	p.unsent[l.conn] = append(p.unsent[l.conn], l.encode(body)...)
 	p.sent[l.conn] = true
+	if l.command == messages.PersistentSubscriptionAckEvents || l.command == messages.PersistentSubscriptionNakEvents {
+		p.worked = l
+	}
+}
+
+// workOut waits until what an ack or a nak has written is stored, if the client waited before the line. The writer is asked
+// for something else behind it, which he refuses.
+func (p *player) workOut(l *line) {
+	p.t.Helper()
+	const waited = 50 // ms
+	if p.worked == nil || l.ms < p.worked.ms+waited {
+		return
+	}
+	conn := p.worked.conn
+	p.worked = nil
+	if p.ended[conn] {
+		return
+	}
+	p.settle()
+	p.reach(conn)
+	admin := p.asker()
+	admin.call(deleteOf("nothing", 7, false), admin.admin()...)
 }
 
 // flush sends what was gathered for a connection.
