@@ -224,6 +224,5 @@ func (c *httpCall) shutDown() httpAnswer {
 	if !c.user.operates() {
 		return httpAnswer{status: http.StatusUnauthorized}
 	}
-	c.shutdown()
-	return httpAnswer{status: http.StatusOK}
+	return httpAnswer{status: http.StatusOK, header: []string{"Content-Length", "0"}, then: c.shutdown}
 }

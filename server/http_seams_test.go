@@ -258,7 +258,7 @@ func TestProjectionsOverHTTP(t *testing.T) {
 	require.Equal(t, noProjection, n.asked(t, http.MethodPost, "/projection/nothing/command/enable", "", "admin"))
 	for _, login := range []string{"", "ops"} {
 		a = n.asked(t, http.MethodPost, one+"/command/disable", "", login)
-		require.Equal(t, httpAnswer{http.StatusUnauthorized, "Not Authorized", mediaPlain, nil, []byte("Not authorized")}, a)
+		require.Equal(t, httpAnswer{http.StatusUnauthorized, "Not Authorized", mediaPlain, nil, []byte("Not authorized"), nil}, a)
 	}
 	same("POST /projection/$stream_by_category/command/disable (admin", n.asked(t, http.MethodPost, "/projection/$stream_by_category/command/disable", "", "admin"))
 	require.Equal(t, http.StatusOK, n.asked(t, http.MethodPost, one+"/command/enable", "", "admin").status)
