@@ -288,12 +288,7 @@ func (g *group) Replayed(before int64) {
 	g.service.server.writeSoon(metaPrefix+g.parked, expectAny, jsonEvent(typeMetadata, []byte(data)), func(*messages.AppendCompleted) {})
 }
 
-// replayParked sends the parked messages of a group again, those before a number in the parked stream, or all for a
-// negative one.
-func (s *Server) replayParked(u *user, stream, name string, stopAt int64) (groupResult, string) {
-	return s.groups.replay(u, stream, name, stopAt)
-}
-
+// replay sends the parked messages of a group again, those before a number in the parked stream, or all for a negative one.
 func (s *groupService) replay(u *user, stream, name string, stopAt int64) (groupResult, string) {
 	if !s.mayManage(u) {
 		return groupAccessDenied, textReplayDenied

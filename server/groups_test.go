@@ -140,16 +140,16 @@ func TestGroupReplay(t *testing.T) {
 	m.ack(ids[3])
 	m.settle()
 	parked := parkedStreamOf("s")
-	require.Equal(t, groupDoesNotExist, first(n.replayParked(adminUser, "s", "nope", -1)))
-	require.Equal(t, groupAccessDenied, first(n.replayParked(nil, "s", "g", -1)))
-	require.Equal(t, groupSuccess, first(n.replayParked(adminUser, "s", "g", 2)), "up to 2")
+	require.Equal(t, groupDoesNotExist, first(n.groups.replay(adminUser, "s", "nope", -1)))
+	require.Equal(t, groupAccessDenied, first(n.groups.replay(nil, "s", "g", -1)))
+	require.Equal(t, groupSuccess, first(n.groups.replay(adminUser, "s", "g", 2)), "up to 2")
 	ids = m.gets(got{"0@s", "1@" + parked, 0}, got{"2@s", "0@" + parked, 0})
 	m.ack(ids[0])
 	m.settle()
 	const hidden = `{"$tb":2,"$acl":{"$r":"$admins","$w":"$admins","$d":"$admins","$mr":"$admins","$mw":"$admins"}}`
 	require.Equal(t, []string{hidden}, []string{m.metadataOf(parked)}, "to the letter")
 
-	require.Equal(t, groupSuccess, first(n.replayParked(adminUser, "s", "g", -1)), "the rest")
+	require.Equal(t, groupSuccess, first(n.groups.replay(adminUser, "s", "g", -1)), "the rest")
 	m.gets(got{"1@s", "2@" + parked, 0})
 	// What was replayed and not acked is not forgotten with an update.
 	require.Equal(t, groupAnswer{groupSuccess, ""}, managed(func(done groupDone) { n.groups.update(adminUser, usualGroup("s"), done) }))

@@ -1,49 +1,26 @@
 package server
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
 
 	"github.com/google/uuid"
+
+	"github.com/goeventstore/eventstore/server/internal/groups"
 )
 
-// httpGroups is what the HTTP side asks of whoever keeps the persistent subscriptions (4.14). Rights are his to check.
-type httpGroups interface {
-	CreateGroup(by *user, stream, group string, s *httpGroupSettings) httpGroupOutcome
-	UpdateGroup(by *user, stream, group string, s *httpGroupSettings) httpGroupOutcome
-	DeleteGroup(by *user, stream, group string) httpGroupOutcome
-	// ReplayParked replays all that is parked, or with stopAt >= 0 what is before that number of the parked stream.
-	ReplayParked(by *user, stream, group string, stopAt int64) httpGroupOutcome
-	// GroupStatistics are all groups as they are now, in the order of their making.
-	GroupStatistics() []httpGroupStatistics
-}
-
-// httpGroupOutcome is how a request about a group ended.
-type httpGroupOutcome struct {
-	result httpGroupResult
-	reason string // what a real server says of it, "" for a success
-}
-
-type httpGroupResult string
-
-const (
-	httpGroupSuccess      httpGroupResult = "Success"
-	httpGroupExists       httpGroupResult = "AlreadyExists"
-	httpGroupDoesNotExist httpGroupResult = "DoesNotExist"
-	httpGroupAccessDenied httpGroupResult = "AccessDenied"
-	httpGroupFail         httpGroupResult = "Fail"
-)
-
-func (r httpGroupResult) status(success int) int {
+// status is the result in HTTP.
+func (r groupResult) status(success int) int {
 	switch r {
-	case httpGroupSuccess:
+	case groupSuccess:
 		return success
-	case httpGroupExists:
+	case groupAlreadyExists:
 		return http.StatusConflict
-	case httpGroupDoesNotExist:
+	case groupDoesNotExist:
 		return http.StatusNotFound
-	case httpGroupAccessDenied:
+	case groupAccessDenied:
 		return http.StatusUnauthorized
 	default:
 		return http.StatusInternalServerError
@@ -71,31 +48,33 @@ type httpGroupSettings struct {
 // httpGroupDefaults are those of HTTP, which are not those of clients.
 var httpGroupDefaults = httpGroupSettings{
 	MessageTimeout: 10_000, MaxRetries: 10, LiveBuffer: 500, Buffer: 500, ReadBatch: 20, CheckpointAfter: 1000,
-	MinCheckpoint: 10, MaxCheckpoint: 500, MaxSubscribers: 10, Strategy: "RoundRobin",
+	MinCheckpoint: 10, MaxCheckpoint: 500, MaxSubscribers: 10, Strategy: groups.RoundRobin,
 }
 
-// httpGroupStatistics is a group as it is at the moment.
-type httpGroupStatistics struct {
-	stream, group string
-	settings      httpGroupSettings
-	status        string
-	perSecond     float64
-	processed     int64
-	sinceMeasured int64
-	lastProcessed int64 // the checkpoint; -1: none
-	lastKnown     int64
-	readBuffer    int
-	liveBuffer    int64
-	retryBuffer   int
-	inFlight      int
-	connections   []httpGroupConnection
+// of are the settings of a group.
+func (s *httpGroupSettings) of(stream, group string) *groups.Settings {
+	return &groups.Settings{
+		Stream: stream, Group: group, ResolveLinks: s.ResolveLinks, Statistics: s.ExtraStatistics, MessageTimeout: s.MessageTimeout,
+		StartFrom: s.StartFrom, LiveBuffer: s.LiveBuffer, Buffer: s.Buffer, MaxRetries: s.MaxRetries, ReadBatch: s.ReadBatch,
+		CheckpointAfter: s.CheckpointAfter, CheckpointMin: s.MinCheckpoint, CheckpointMax: s.MaxCheckpoint,
+		MaxConsumers: s.MaxSubscribers, Strategy: s.Strategy,
+	}
+}
+
+func httpSettingsOf(s *groups.Settings) httpGroupSettings {
+	return httpGroupSettings{
+		ResolveLinks: s.ResolveLinks, StartFrom: s.StartFrom, MessageTimeout: s.MessageTimeout, ExtraStatistics: s.Statistics,
+		MaxRetries: s.MaxRetries, LiveBuffer: s.LiveBuffer, Buffer: s.Buffer, ReadBatch: s.ReadBatch,
+		PreferRoundRobin: s.Strategy == groups.RoundRobin, CheckpointAfter: s.CheckpointAfter, MinCheckpoint: s.CheckpointMin,
+		MaxCheckpoint: s.CheckpointMax, MaxSubscribers: s.MaxConsumers, Strategy: s.Strategy,
+	}
 }
 
 // httpGroupConnection is one consumer of a group.
 type httpGroupConnection struct {
 	From          string                 `json:"from"`
 	User          string                 `json:"username"`
-	PerSecond     float64                `json:"averageItemsPerSecond"`
+	PerSecond     int                    `json:"averageItemsPerSecond"`
 	Processed     int64                  `json:"totalItemsProcessed"`
 	SinceMeasured int64                  `json:"countSinceLastMeasurement"`
 	Extra         []httpGroupMeasurement `json:"extraStatistics"`
@@ -133,13 +112,25 @@ func (a *httpAPI) groupRoutes() []route {
 	}
 }
 
-// groupChanged is the answer to what changes a group.
-func (c *httpCall) groupChanged(o httpGroupOutcome, success, messageType int, header ...string) httpAnswer {
+// changeGroup has a group changed, waits for it, and answers.
+func (c *httpCall) changeGroup(success, messageType int, change func(done groupDone), header ...string) httpAnswer {
+	type outcome struct {
+		result groupResult
+		reason string
+	}
+	known := make(chan outcome, 1) // the writer does not wait for us
+	change(func(result groupResult, reason string) { known <- outcome{result, reason} })
+	var o outcome
+	select {
+	case o = <-known:
+	case <-c.writer.ended:
+		return httpAnswer{status: http.StatusServiceUnavailable}
+	}
 	return c.json(o.result.status(success), struct {
-		ID     uuid.UUID       `json:"correlationId"`
-		Reason string          `json:"reason"`
-		Result httpGroupResult `json:"result"`
-		Type   int             `json:"msgTypeId"`
+		ID     uuid.UUID   `json:"correlationId"`
+		Reason string      `json:"reason"`
+		Result groupResult `json:"result"`
+		Type   int         `json:"msgTypeId"`
 	}{uuid.New(), o.reason, o.result, messageType}, header...)
 }
 
@@ -176,7 +167,7 @@ func (c *httpCall) groupSettings() (*httpGroupSettings, *httpAnswer) {
 	case name == nil || *name == "" && s.PreferRoundRobin:
 		s.Strategy = httpGroupDefaults.Strategy
 	case *name == "":
-		s.Strategy = "DispatchToSingle"
+		s.Strategy = groups.DispatchToSingle
 	default:
 		s.Strategy = *name
 	}
@@ -206,8 +197,9 @@ func (c *httpCall) createGroup() httpAnswer {
 	if refusal != nil {
 		return *refusal
 	}
-	outcome := c.groups.CreateGroup(c.user, c.vars[0], c.vars[1], s)
-	return c.groupChanged(outcome, http.StatusCreated, httpTypeGroupCreated, c.groupLocation()...)
+	return c.changeGroup(http.StatusCreated, httpTypeGroupCreated, func(done groupDone) {
+		c.groups.create(c.user, s.of(c.vars[0], c.vars[1]), done)
+	}, c.groupLocation()...)
 }
 
 func (c *httpCall) updateGroup() httpAnswer {
@@ -215,8 +207,9 @@ func (c *httpCall) updateGroup() httpAnswer {
 	if refusal != nil {
 		return *refusal
 	}
-	outcome := c.groups.UpdateGroup(c.user, c.vars[0], c.vars[1], s)
-	return c.groupChanged(outcome, http.StatusOK, httpTypeGroupUpdated, c.groupLocation()...)
+	return c.changeGroup(http.StatusOK, httpTypeGroupUpdated, func(done groupDone) {
+		c.groups.update(c.user, s.of(c.vars[0], c.vars[1]), done)
+	}, c.groupLocation()...)
 }
 
 // groupLocation is the header that answers to creating and updating have, good or bad. Names stand in it as they are.
@@ -225,7 +218,9 @@ func (c *httpCall) groupLocation() []string {
 }
 
 func (c *httpCall) deleteGroup() httpAnswer {
-	return c.groupChanged(c.groups.DeleteGroup(c.user, c.vars[0], c.vars[1]), http.StatusOK, httpTypeGroupDeleted)
+	return c.changeGroup(http.StatusOK, httpTypeGroupDeleted, func(done groupDone) {
+		c.groups.delete(c.user, c.vars[0], c.vars[1], done)
+	})
 }
 
 // replayParked takes ?stopAt=n, which servers from version 20 on have.
@@ -237,7 +232,9 @@ func (c *httpCall) replayParked() httpAnswer {
 			return httpAnswer{status: http.StatusBadRequest, reason: "stopAt should be a properly formed number"}
 		}
 	}
-	return c.groupChanged(c.groups.ReplayParked(c.user, c.vars[0], c.vars[1], stopAt), http.StatusOK, httpTypeGroupReplayed)
+	return c.changeGroup(http.StatusOK, httpTypeGroupReplayed, func(done groupDone) {
+		done(c.groups.replay(c.user, c.vars[0], c.vars[1], stopAt))
+	})
 }
 
 // httpGroupLinks are the addresses that belong to a group.
@@ -245,8 +242,8 @@ type httpGroupLinks struct {
 	parked, messages, info, replay string
 }
 
-func (c *httpCall) groupLinks(g *httpGroupStatistics) httpGroupLinks {
-	stream, group := escaped(g.stream), escaped(g.group)
+func (c *httpCall) groupLinks(s *groups.Settings) httpGroupLinks {
+	stream, group := escaped(s.Stream), escaped(s.Group)
 	path := c.link("/subscriptions/" + stream + "/" + group)
 	return httpGroupLinks{
 		parked:   c.link("/streams/%24persistentsubscription-" + stream + "::" + group + "-parked"),
@@ -263,7 +260,7 @@ func (c *httpCall) listGroups() httpAnswer {
 		Parked        string    `json:"parkedMessageUri"`
 		Messages      string    `json:"getMessagesUri"`
 		Status        string    `json:"status"`
-		PerSecond     float64   `json:"averageItemsPerSecond"`
+		PerSecond     int       `json:"averageItemsPerSecond"`
 		Processed     int64     `json:"totalItemsProcessed"`
 		LastProcessed int64     `json:"lastProcessedEventNumber"`
 		LastKnown     int64     `json:"lastKnownEventNumber"`
@@ -271,17 +268,18 @@ func (c *httpCall) listGroups() httpAnswer {
 		InFlight      int       `json:"totalInFlightMessages"`
 	}
 	all := []summary{}
-	known := c.groups.GroupStatistics()
+	stream := ""
+	if len(c.vars) > 0 {
+		stream = c.vars[0]
+	}
+	known := c.groups.allStats(stream)
 	for i := range known {
 		g := &known[i]
-		if len(c.vars) > 0 && g.stream != c.vars[0] {
-			continue
-		}
-		links := c.groupLinks(g)
+		links := c.groupLinks(&g.Settings)
 		all = append(all, summary{
 			[]hrefRel{{links.info, "detail"}},
-			g.stream, g.group, links.parked, links.messages, g.status, g.perSecond,
-			g.processed, g.lastProcessed, g.lastKnown, len(g.connections), g.inFlight,
+			g.Settings.Stream, g.Settings.Group, links.parked, links.messages, g.Status, g.PerSecond,
+			g.Total, g.Checkpoint, g.LastKnown, len(g.Consumers), g.InFlight,
 		})
 	}
 	if len(c.vars) > 0 && len(all) == 0 {
@@ -290,26 +288,26 @@ func (c *httpCall) listGroups() httpAnswer {
 	return c.json(http.StatusOK, all)
 }
 
-func (c *httpCall) groupInfo() httpAnswer {
-	known := c.groups.GroupStatistics()
-	for i := range known {
-		if known[i].stream == c.vars[0] && known[i].group == c.vars[1] {
-			return c.groupDetails(&known[i])
-		}
-	}
-	return httpAnswer{status: http.StatusNotFound, media: mediaJSON}
-}
+// nobodysName is what a consumer without a login is called.
+const nobodysName = "anonymous"
 
-func (c *httpCall) groupDetails(g *httpGroupStatistics) httpAnswer {
-	links := c.groupLinks(g)
-	settings := g.settings
-	settings.PreferRoundRobin = settings.Strategy == httpGroupDefaults.Strategy
+func (c *httpCall) groupInfo() httpAnswer {
+	g, ok := c.groups.stats(c.vars[0], c.vars[1])
+	if !ok {
+		return httpAnswer{status: http.StatusNotFound, media: mediaJSON}
+	}
+	links := c.groupLinks(&g.Settings)
 	connections := []httpGroupConnection{}
-	for _, one := range g.connections {
-		if one.Extra == nil {
-			one.Extra = []httpGroupMeasurement{}
+	for i := range g.Consumers {
+		one := &g.Consumers[i]
+		connection := httpGroupConnection{
+			From: one.From, User: cmp.Or(one.User, nobodysName), PerSecond: one.PerSecond, Processed: one.Total,
+			SinceMeasured: one.SinceLast, Extra: []httpGroupMeasurement{}, Slots: one.Free, InFlight: one.InFlight,
 		}
-		connections = append(connections, one)
+		for _, m := range one.Measured {
+			connection.Extra = append(connection.Extra, httpGroupMeasurement(m))
+		}
+		connections = append(connections, connection)
 	}
 	return c.json(http.StatusOK, struct {
 		Links         []hrefRel             `json:"links"`
@@ -317,7 +315,7 @@ func (c *httpCall) groupDetails(g *httpGroupStatistics) httpAnswer {
 		Stream        string                `json:"eventStreamId"`
 		Group         string                `json:"groupName"`
 		Status        string                `json:"status"`
-		PerSecond     float64               `json:"averageItemsPerSecond"`
+		PerSecond     int                   `json:"averageItemsPerSecond"`
 		Parked        string                `json:"parkedMessageUri"`
 		Messages      string                `json:"getMessagesUri"`
 		Processed     int64                 `json:"totalItemsProcessed"`
@@ -325,14 +323,14 @@ func (c *httpCall) groupDetails(g *httpGroupStatistics) httpAnswer {
 		LastProcessed int64                 `json:"lastProcessedEventNumber"`
 		LastKnown     int64                 `json:"lastKnownEventNumber"`
 		ReadBuffer    int                   `json:"readBufferCount"`
-		LiveBuffer    int64                 `json:"liveBufferCount"`
+		LiveBuffer    int                   `json:"liveBufferCount"`
 		RetryBuffer   int                   `json:"retryBufferCount"`
 		InFlight      int                   `json:"totalInFlightMessages"`
 		Connections   []httpGroupConnection `json:"connections"`
 	}{
 		[]hrefRel{{links.info, "detail"}, {links.replay, "replayParked"}},
-		settings, g.stream, g.group, g.status, g.perSecond,
-		links.parked, links.messages, g.processed, g.sinceMeasured, g.lastProcessed, g.lastKnown, g.readBuffer,
-		g.liveBuffer, g.retryBuffer, g.inFlight, connections,
+		httpSettingsOf(&g.Settings), g.Settings.Stream, g.Settings.Group, g.Status, g.PerSecond,
+		links.parked, links.messages, g.Total, g.SinceLast, g.Checkpoint, g.LastKnown, g.Buffered,
+		g.Aside, g.Retrying, g.InFlight, connections,
 	})
 }

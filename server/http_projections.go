@@ -3,29 +3,10 @@ package server
 import (
 	"fmt"
 	"net/http"
+	"slices"
 
 	"github.com/goeventstore/eventstore/server/internal/store"
 )
-
-// httpProjections is what the HTTP side asks of whoever runs the system projections.
-type httpProjections interface {
-	// Projections are all of them as they are now, in the order of a real server.
-	Projections() []httpProjection
-	// EnableProjection has one run again, or stops it. It is there.
-	EnableProjection(name string, enabled bool) error
-}
-
-// httpProjection is a projection as it is at the moment.
-type httpProjection struct {
-	name       string
-	stopped    bool
-	version    int64 // how often it was written anew
-	position   store.Position
-	checkpoint store.Position // what it would begin with after a restart
-	progress   float64        // in per cent
-	events     int64          // since it runs
-	buffered   int
-}
 
 // The message types that a real server shows in its answers (6.5).
 const (
@@ -40,7 +21,7 @@ func (a *httpAPI) projectionRoutes() []route {
 	}
 	list := (*httpCall).listProjections
 	none := func(c *httpCall) httpAnswer { return c.projectionList(nil) }
-	one := func(path string, serve func(*httpCall, *httpProjection) httpAnswer) route {
+	one := func(path string, serve func(*httpCall, *projectionState) httpAnswer) route {
 		return get("/projection/{name}"+path, ofProjection(serve))
 	}
 	command := func(name string, enable bool) route {
@@ -52,11 +33,11 @@ func (a *httpAPI) projectionRoutes() []route {
 	return []route{
 		get("/projections/any", list), get("/projections/all-non-transient", list), get("/projections/continuous", list),
 		get("/projections/onetime", none), get("/projections/transient", none),
-		one("", func(c *httpCall, p *httpProjection) httpAnswer {
+		one("", func(c *httpCall, p *projectionState) httpAnswer {
 			return c.json(http.StatusOK, c.projectionItem(p), neverCached...)
 		}),
-		one("/statistics", func(c *httpCall, p *httpProjection) httpAnswer {
-			return c.projectionList([]httpProjection{*p})
+		one("/statistics", func(c *httpCall, p *projectionState) httpAnswer {
+			return c.projectionList([]projectionState{*p})
 		}),
 		// What a system projection has found is in its streams.
 		one("/state", (*httpCall).projectionState), one("/result", (*httpCall).projectionState),
@@ -70,7 +51,7 @@ var neverCached = []string{"Cache-Control", "max-age=0, no-cache, must-revalidat
 
 func withProjections(serve func(*httpCall) httpAnswer) func(*httpCall) httpAnswer {
 	return func(c *httpCall) httpAnswer {
-		if c.projections == nil {
+		if c.projector == nil {
 			return httpAnswer{status: http.StatusNotFound}
 		}
 		return serve(c)
@@ -78,9 +59,9 @@ func withProjections(serve func(*httpCall) httpAnswer) func(*httpCall) httpAnswe
 }
 
 // ofProjection is a resource of one projection.
-func ofProjection(serve func(*httpCall, *httpProjection) httpAnswer) func(*httpCall) httpAnswer {
+func ofProjection(serve func(*httpCall, *projectionState) httpAnswer) func(*httpCall) httpAnswer {
 	return func(c *httpCall) httpAnswer {
-		known := c.projections.Projections()
+		known := c.projector.states()
 		for i := range known {
 			if known[i].name == c.vars[0] {
 				return serve(c, &known[i])
@@ -91,6 +72,12 @@ func ofProjection(serve func(*httpCall, *httpProjection) httpAnswer) func(*httpC
 }
 
 var noProjection = httpAnswer{status: http.StatusNotFound, media: mediaPlain, body: []byte("Not Found")}
+
+// keptProjection is the answer to who wants to delete one.
+var keptProjection = httpAnswer{
+	status: http.StatusInternalServerError, reason: "Failed", media: mediaPlain,
+	body: []byte("We currently don't allow for the deletion of System Projections."),
+}
 
 // httpProjectionItem is what is told of a projection (6.5).
 type httpProjectionItem struct {
@@ -121,25 +108,25 @@ type httpProjectionItem struct {
 	PendingAfter       int     `json:"writePendingEventsAfterCheckpoint"`
 }
 
-func (c *httpCall) projectionItem(p *httpProjection) httpProjectionItem {
+func (c *httpCall) projectionItem(p *projectionState) httpProjectionItem {
 	url := c.link("/projection/" + p.name) // names of the system, which need no escaping
 	status := "Running"
-	if p.stopped {
+	if !p.running {
 		status = "Stopped"
 	}
 	return httpProjectionItem{
 		Version: p.version, Epoch: -1, EffectiveName: p.name, Partitions: 1, Status: status, Name: p.name, Mode: "Continuous",
 		Position: positionText(p.position), Progress: p.progress, LastCheckpoint: positionText(p.checkpoint), Events: p.events,
 		StatusURL: url, StateURL: url + "/state", ResultURL: url + "/result", QueryURL: url + "/query%3Fconfig=yes",
-		EnableURL: url + "/command/enable", DisableURL: url + "/command/disable", Buffered: p.buffered,
+		EnableURL: url + "/command/enable", DisableURL: url + "/command/disable",
 	}
 }
 
 func positionText(p store.Position) string { return fmt.Sprintf("C:%d/P:%d", p.Commit, p.Prepare) }
 
-func (c *httpCall) listProjections() httpAnswer { return c.projectionList(c.projections.Projections()) }
+func (c *httpCall) listProjections() httpAnswer { return c.projectionList(c.projector.states()) }
 
-func (c *httpCall) projectionList(list []httpProjection) httpAnswer {
+func (c *httpCall) projectionList(list []projectionState) httpAnswer {
 	items := []httpProjectionItem{}
 	for i := range list {
 		items = append(items, c.projectionItem(&list[i]))
@@ -149,12 +136,12 @@ func (c *httpCall) projectionList(list []httpProjection) httpAnswer {
 	}{items}, neverCached...)
 }
 
-func (c *httpCall) projectionState(p *httpProjection) httpAnswer {
+func (c *httpCall) projectionState(p *projectionState) httpAnswer {
 	position := fmt.Sprintf(`{"$c":%d,"$p":%d}`, p.position.Commit, p.position.Prepare)
 	return httpAnswer{status: http.StatusOK, media: mediaJSON, header: append([]string{"Es-Position", position}, neverCached...)}
 }
 
-func (c *httpCall) projectionConfig(*httpProjection) httpAnswer {
+func (c *httpCall) projectionConfig(*projectionState) httpAnswer {
 	return c.json(http.StatusOK, struct {
 		Type           int  `json:"msgTypeId"`
 		Emit           bool `json:"emitEnabled"`
@@ -167,13 +154,12 @@ func (c *httpCall) projectionConfig(*httpProjection) httpAnswer {
 
 // enableProjection switches a projection on or off. Only administrators may.
 func (c *httpCall) enableProjection(enable bool) httpAnswer {
-	return ofProjection(func(c *httpCall, p *httpProjection) httpAnswer {
+	return ofProjection(func(c *httpCall, p *projectionState) httpAnswer {
 		if !c.user.admin() {
 			return notAuthorized
 		}
-		if err := c.projections.EnableProjection(p.name, enable); err != nil {
-			return projectionFailed(err.Error())
-		}
+		id := slices.IndexFunc(projections[:], func(known projection) bool { return known.name == p.name })
+		c.projector.switchTo(projectionID(id), enable)
 		return c.json(http.StatusOK, struct {
 			Type int    `json:"msgTypeId"`
 			Name string `json:"name"`
@@ -183,14 +169,10 @@ func (c *httpCall) enableProjection(enable bool) httpAnswer {
 
 var notAuthorized = httpAnswer{status: http.StatusUnauthorized, reason: "Not Authorized", media: mediaPlain, body: []byte("Not authorized")}
 
-func projectionFailed(text string) httpAnswer {
-	return httpAnswer{status: http.StatusInternalServerError, reason: "Failed", media: mediaPlain, body: []byte(text)}
-}
-
 // deleteProjection refuses: there are only those of the system.
-func (c *httpCall) deleteProjection(*httpProjection) httpAnswer {
+func (c *httpCall) deleteProjection(*projectionState) httpAnswer {
 	if !c.user.admin() {
 		return notAuthorized
 	}
-	return projectionFailed("We currently don't allow for the deletion of System Projections.")
+	return keptProjection
 }

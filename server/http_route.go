@@ -26,11 +26,7 @@ type httpAPI struct {
 	node    nodeIdentity
 	started time.Time
 
-	// What other parts of the server do for it; nil where the server does not have them.
-	groups      httpGroups
-	projections httpProjections
-	scavenge    func(by *user)
-	shutdown    func()
+	shutdown func()
 }
 
 // route is one method of one resource. Of several that match a path the last one counts, so that what is in braces in one
@@ -88,12 +84,8 @@ const (
 )
 
 func newHTTPAPI(s *Server, side *httpSide, cfg *Config) *httpAPI {
-	a := &httpAPI{Server: s, side: side, started: time.Now(), shutdown: s.closeSoon, groups: groupsOverHTTP{s.groups}}
+	a := &httpAPI{Server: s, side: side, started: time.Now(), shutdown: s.closeSoon}
 	a.node = newNodeIdentity(s, side, cfg)
-	a.scavenge = s.beginScavenge
-	if cfg.Projections {
-		a.projections = systemProjections{s}
-	}
 	a.routes = slices.Concat(a.nodeRoutes(), a.userRoutes(), a.groupRoutes(), a.projectionRoutes(), a.streamRoutes())
 	for i := range a.routes {
 		a.routes[i].segments = strings.Split(a.routes[i].path, "/")

@@ -26,17 +26,21 @@ const (
 	projectionsCount
 )
 
-// projections are the system projections of a 4.1 server, in the order in which they get the links of one event. A 5.0
-// server has one more, $by_correlation_id.
-var projections = [projectionsCount]struct {
+// projection is what the links of one look like.
+type projection struct {
+	name   string
 	prefix string // of its index streams; the whole name of $streams
 	typ    string // of its links
 	start  string // of their metadata: the version has the number, which is what it is by chance on a real server
-}{
-	byStream:        {"$streams", typeLink, `{"$v":"1:-1:1:3","$c":`},
-	byCategory:      {"$ce-", typeLink, `{"$v":"2:-1:1:3","$c":`},
-	categoryStreams: {"$category-", typeStreamReference, `{"$v":"3:-1:1:3","$c":`},
-	byType:          {"$et-", typeLink, `{"$v":"4:-1:1:3","$c":`},
+}
+
+// projections are the system projections of a 4.1 server, in the order in which they get the links of one event. A 5.0
+// server has one more, $by_correlation_id.
+var projections = [projectionsCount]projection{
+	byStream:        {"$streams", "$streams", typeLink, `{"$v":"1:-1:1:3","$c":`},
+	byCategory:      {"$by_category", "$ce-", typeLink, `{"$v":"2:-1:1:3","$c":`},
+	categoryStreams: {"$stream_by_category", "$category-", typeStreamReference, `{"$v":"3:-1:1:3","$c":`},
+	byType:          {"$by_event_type", "$et-", typeLink, `{"$v":"4:-1:1:3","$c":`},
 }
 
 const (
@@ -132,6 +136,11 @@ func deletes(r *store.Record, isMeta bool) (deletes, ok bool) {
 // link adds what each projection makes of an event.
 func (p *projector) link(s *source) {
 	r, e := s.record, s.event
+	for id := range projectionsCount {
+		if p.sees(id, r) {
+			p.seen[id]++
+		}
+	}
 	if r.Number == 0 {
 		p.add(byStream, "", "", s, func(b []byte) []byte { return appendLinkData(b, 0, r.Stream) })
 	}
@@ -180,6 +189,9 @@ func appendLinkData(b []byte, number int64, stream string) []byte {
 
 // add adds a link of a projection to the batch. An origin is told in its metadata.
 func (p *projector) add(id projectionID, name, origin string, s *source, data func([]byte) []byte) {
+	if !p.sees(id, s.record) {
+		return
+	}
 	b := p.batch.buf
 	start := len(b)
 	b = data(b)

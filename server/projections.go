@@ -23,13 +23,16 @@ type projector struct {
 	batch  linkBatch
 	ask    request // what takes the batch to the writer
 	names  indexNames
+	seen   [projectionsCount]int64 // events of the batch at hand
 
 	// wake tells that there is more in the log. Anyone sends without blocking, nobody closes it.
 	wake chan struct{}
 
-	mu      sync.Mutex
-	indexed int64         // every event that was committed up to here has its links
-	changed chan struct{} // closed, and replaced, when that has changed
+	mu       sync.Mutex
+	indexed  int64         // every event that was committed up to here has the links of the projections that run
+	changed  chan struct{} // closed, and replaced, when that has changed
+	switches [projectionsCount]projectionSwitch
+	turned   bool // one of these
 }
 
 // What one batch may hold. The writer is busy with a full one for some milliseconds, and there is at most one with it.
@@ -57,6 +60,9 @@ func newProjector(s *Server) *projector {
 		batch: linkBatch{done: make(chan struct{}, 1)},
 	}
 	p.ask.links = &p.batch
+	for i := range p.switches {
+		p.switches[i] = newSwitch()
+	}
 	return p
 }
 
@@ -80,7 +86,9 @@ func (p *projector) run() {
 
 // step indexes what one batch holds of what follows, and reports whether there is more.
 func (p *projector) step() (more bool, err error) {
+	p.turn()
 	at := p.server.store.Tip().Commit
+	p.seen = [projectionsCount]int64{}
 	p.batch.links, p.batch.buf = p.batch.links[:0], p.batch.buf[:0]
 	if cap(p.batch.buf) > 2*maxLinkBytes {
 		p.batch.buf = nil // a long name must not pin its memory
@@ -100,8 +108,8 @@ func (p *projector) step() (more bool, err error) {
 	if err == nil && len(p.batch.links) > 0 {
 		err = p.write()
 	}
-	if err == nil && !more {
-		p.indexedTo(at)
+	if err == nil {
+		p.indexedTo(at, !more)
 	}
 	return more, err
 }
@@ -124,7 +132,7 @@ func behind(at store.Position) store.Position {
 }
 
 // resume goes on behind the event that the last link in the log was written for. What follows it gave no links, or none
-// that could be written, and gives none again.
+// that could be written, and gives none again. That a projection was stopped is not kept, nor what it has missed since.
 func (p *projector) resume() error {
 	at := p.server.store.Tip().Commit
 	return p.server.store.LogBackward(store.Position{Commit: at + 1}, at, func(r *store.Record) bool {
@@ -136,10 +144,21 @@ func (p *projector) resume() error {
 	})
 }
 
-func (p *projector) indexedTo(at int64) {
+// indexedTo notes what a batch has brought: the end of the log as it was, if it was all.
+func (p *projector) indexedTo(at int64, all bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if at > p.indexed {
+	for i := range p.switches {
+		s := &p.switches[i]
+		s.events += p.seen[i]
+		switch {
+		case s.runs && all:
+			s.position = max(s.position, at)
+		case s.runs:
+			s.position = max(s.position, p.next.Commit)
+		}
+	}
+	if all && !p.turned && at > p.indexed {
 		p.indexed = at
 		close(p.changed)
 		p.changed = make(chan struct{})

@@ -34,19 +34,19 @@ func (r *recording) storeBefore(columns []string) error {
 	return nil
 }
 
-// storeBefore writes what was there before.
-func (p *player) storeBefore() {
-	p.t.Helper()
-	for _, s := range p.rec.before {
+// storedBefore has the administrator write what was there before.
+func (r *recording) storedBefore(admin *peer) (problems []string) {
+	admin.t.Helper()
+	for _, s := range r.before {
 		for _, stream := range s.streams {
 			s.event.ID = uuid.New()
 			var m pb.WriteEventsCompleted
-			admin := p.asker()
 			admin.call(&messages.Append{Stream: stream, Expected: -2, Events: []messages.NewEvent{s.event}}, admin.admin()...).
-				into(p.t, messages.WriteEventsCompleted, &m)
+				into(admin.t, messages.WriteEventsCompleted, &m)
 			if m.GetResult() != messages.Success {
-				p.problem("%s cannot be written before: %s", stream, m.GetMessage())
+				problems = append(problems, fmt.Sprintf("%s cannot be written before: %s", stream, m.GetMessage()))
 			}
 		}
 	}
+	return problems
 }

@@ -210,7 +210,7 @@ func (m *manifest) entry(columns []string) error {
 		return nil
 	case i < 0:
 		return fmt.Errorf("%s has no line of its own yet", path)
-	case m.files[i].mode == modeHTTP && !slices.Contains([]string{"out", "own", "diff"}, kind):
+	case m.files[i].mode == modeHTTP && !slices.Contains([]string{"out", "apart", "own", "before", "diff"}, kind):
 		return fmt.Errorf("%s is of HTTP, where %s has no meaning", path, kind)
 	case !slices.Contains([]mode{modeReplay, modeProjections, modeTimed, modeHTTP}, m.files[i].mode):
 		return fmt.Errorf("%s is not replayed", path)

@@ -50,7 +50,9 @@ func newPlayer(tb testing.TB, srv dialer, rec *recording, lines []line) *player 
 // play plays all lines. What it found is in found and problems.
 func (p *player) play() {
 	p.t.Helper()
-	p.storeBefore()
+	if len(p.rec.before) > 0 {
+		p.problems = append(p.problems, p.rec.storedBefore(p.asker())...)
+	}
 	for i := range p.lines {
 		l := &p.lines[i]
 		if fromClient := l.kind == request || l.kind == rawBytes; fromClient && len(p.pending) > 0 {
