@@ -86,8 +86,7 @@ func TestAllocAppend(t *testing.T) {
 func TestAllocAppendAsync(t *testing.T) {
 	c := canned(t, nil)
 	events := []eventstore.EventData{{Type: "happened", Data: bytes.Repeat([]byte("x"), 256)}}
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
+	ctx := t.Context()
 	got := mallocs(20_000, func() {
 		if _, err := c.AppendAsync(ctx, "stream", eventstore.Any, events).Wait(ctx); err != nil {
 			t.Fatal(err)

@@ -63,7 +63,7 @@ func (p *PendingWrite) Wait(ctx context.Context) (WriteResult, error) {
 	if errors.Is(k.err, ErrNotAuthenticated) {
 		k.c.renewed(ctx, k.auth) // for those that follow
 	}
-	p.result, p.err = k.appended(k.ctx, k.err, p.opts)
+	p.result, p.err = k.appended(k.ctx, k.err, p.opts) //nolint:contextcheck // the append has a context of its own
 	p.k, p.opts = nil, nil
 	k.recycle()
 	return p.result, p.err

@@ -153,8 +153,10 @@ func FuzzHostileAnswers(f *testing.F) {
 			_, err := c.ContinueTransaction(1).Commit(ctx)
 			return err
 		}, [][]byte{{8, 1, 16, 0, 32, 0, 40, 0, 48, 7, 56, 7}, {8, 1, 16, 1, 26, 1, 'x'}, {16, 4}}},
-		{func(ctx context.Context, c *eventstore.Client) error { _, err := c.Scavenge(ctx); return err },
-			[][]byte{{8, 0, 18, 0, 24, 5, 32, 9}, {8, 2, 18, 14, 'A', 'c', 'c', 'e', 's', 's', ' ', 'd', 'e', 'n', 'i', 'e', 'd', '.'}, {8, 1}, {8, 77}}},
+		{
+			func(ctx context.Context, c *eventstore.Client) error { _, err := c.Scavenge(ctx); return err },
+			[][]byte{{8, 0, 18, 0, 24, 5, 32, 9}, {8, 2, 18, 14, 'A', 'c', 'c', 'e', 's', 's', ' ', 'd', 'e', 'n', 'i', 'e', 'd', '.'}, {8, 1}, {8, 77}},
+		},
 		{func(ctx context.Context, c *eventstore.Client) error {
 			m, err := c.Metadata(ctx, "s")
 			if err == nil {
@@ -167,10 +169,12 @@ func FuzzHostileAnswers(f *testing.F) {
 		}, [][]byte{{8, 0}, messages.AppendEventRead(nil, messages.ReadEventSuccess, (&messages.EventRecord{
 			Stream: "$$s", Type: "$metadata", Data: []byte(`{"$maxAge":9223372036854775807,"$acl":{"$r":["a",null]},"x":{}}`),
 		}).AppendTo(nil), nil, "")}},
-		{func(ctx context.Context, c *eventstore.Client) error { return c.TruncateBefore(ctx, "s", 5) },
+		{
+			func(ctx context.Context, c *eventstore.Client) error { return c.TruncateBefore(ctx, "s", 5) },
 			[][]byte{messages.AppendEventRead(nil, messages.ReadEventSuccess, (&messages.EventRecord{
 				Stream: "$$s", Type: "$metadata", Data: []byte(`{"$tb":-1,"$maxCount":1e3}`),
-			}).AppendTo(nil), nil, "")}},
+			}).AppendTo(nil), nil, "")},
+		},
 	}
 	for i, op := range operations {
 		f.Add([]byte{byte(i)})

@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// DefaultHTTPPort is the port of a server's HTTP side, used when a target does not name it.
-const DefaultHTTPPort = 2113
+// DefaultHTTPPort is the port of a server's HTTP side, used when a target does not name it: where it gossips.
+const DefaultHTTPPort = DefaultGossipPort
 
 // HTTPSide is how the HTTP side of a target is reached, by the target and a client's options: what package admin is made of.
 type HTTPSide struct {
-	// Addr is host:port.
-	Addr string
+	// Addrs are host:port, any of which will do.
+	Addrs []string
 	// TLS is set for https. It has a lowest version, and a server name if the caller gave one.
 	TLS *tls.Config
 	// Credentials returns the login and password that requests carry; two empty strings for anonymous ones.
@@ -27,8 +27,9 @@ type HTTPSide struct {
 	Timeout time.Duration
 }
 
-// ParseHTTPSide reads a target of Connect, whose HTTP side is taken to be on DefaultHTTPPort of its host, or that side's own
-// address, http(s)://[user:password@]host[:port]. A target with TLS, or WithTLS, means https.
+// ParseHTTPSide reads a target of Connect, or the HTTP side's own address, http(s)://[user:password@]host[:port]. Of one node the
+// HTTP side is taken to be on DefaultHTTPPort; targets of a cluster name it, since that is where they ask for gossip. A target with
+// TLS, or WithTLS, means https, but for one that says gossip=http.
 func ParseHTTPSide(target string, opts ...Option) (HTTPSide, error) {
 	scheme, rest, _ := strings.Cut(target, "://")
 	own := scheme == "http" || scheme == "https"
@@ -42,18 +43,24 @@ func ParseHTTPSide(target string, opts ...Option) (HTTPSide, error) {
 	if scheme == "http" && c.tls != nil {
 		return HTTPSide{}, argument("target http:// and WithTLS: want https://")
 	}
-	host, port, err := net.SplitHostPort(c.target.Addr)
-	if err != nil {
-		return HTTPSide{}, argument("target: %w", err)
-	}
-	if !own || !namesPort(target) {
-		port = strconv.Itoa(DefaultHTTPPort)
-	}
 	side := HTTPSide{
-		Addr: net.JoinHostPort(host, port), Dial: c.dial, Timeout: c.timeout,
+		Addrs: strings.Split(c.target.Addr, ","), Dial: c.dial, Timeout: c.timeout,
 		Credentials: func(context.Context) (user, password string, err error) { return c.user, c.password, nil },
 	}
-	if c.tls != nil {
+	if c.supply != nil {
+		side.Credentials = c.supply
+	}
+	if c.target.Scheme == "tcp" && (!own || !namesPort(target)) {
+		host, _, err := net.SplitHostPort(c.target.Addr)
+		if err != nil {
+			return HTTPSide{}, argument("target: %w", err)
+		}
+		side.Addrs = []string{net.JoinHostPort(host, strconv.Itoa(DefaultHTTPPort))}
+	}
+	if c.gossipScheme == "https" && c.tls == nil {
+		c.tls = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	if c.tls != nil && c.gossipScheme != "http" {
 		side.TLS = c.tls.Clone()
 		side.TLS.MinVersion = max(side.TLS.MinVersion, tls.VersionTLS12)
 	}

@@ -97,29 +97,29 @@ func (h *heavy) serve(p *scripted.Peer) {
 // A page of 500 is larger than a frame: the server sends it all the same, the connection is lost, and the read is sent again with
 // half the events until the page fits. Where the events are small again, so are the pages large again.
 func TestAPageLargerThanAFrameIsAskedForByHalves(t *testing.T) {
-	for name, read := range map[string]func(c *eventstore.Client, t *testing.T) []int64{
-		"a stream": func(c *eventstore.Client, t *testing.T) (numbers []int64) {
+	for name, read := range map[string]func(t *testing.T, c *eventstore.Client) []int64{
+		"a stream": func(t *testing.T, c *eventstore.Client) (numbers []int64) {
 			for e, err := range c.ReadStream(t.Context(), "s", eventstore.Start) {
 				require.NoError(t, err)
 				numbers = append(numbers, e.Event.Number)
 			}
 			return numbers
 		},
-		"borrowed": func(c *eventstore.Client, t *testing.T) (numbers []int64) {
+		"borrowed": func(t *testing.T, c *eventstore.Client) (numbers []int64) {
 			for e, err := range c.ReadStream(t.Context(), "s", eventstore.Start, eventstore.Borrowed()) {
 				require.NoError(t, err)
 				numbers = append(numbers, e.Event.Number)
 			}
 			return numbers
 		},
-		"all": func(c *eventstore.Client, t *testing.T) (numbers []int64) {
+		"all": func(t *testing.T, c *eventstore.Client) (numbers []int64) {
 			for e, err := range c.ReadAll(t.Context(), eventstore.Start) {
 				require.NoError(t, err)
 				numbers = append(numbers, e.Event.Number)
 			}
 			return numbers
 		},
-		"all, filtered by the server": func(c *eventstore.Client, t *testing.T) (numbers []int64) {
+		"all, filtered by the server": func(t *testing.T, c *eventstore.Client) (numbers []int64) {
 			for e, err := range c.ReadAll(t.Context(), eventstore.Start, eventstore.StreamPrefix("s")) {
 				require.NoError(t, err)
 				numbers = append(numbers, e.Event.Number)
@@ -130,7 +130,7 @@ func TestAPageLargerThanAFrameIsAskedForByHalves(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			stream := &heavy{events: 3000, most: 70, light: 200}
 			play(t, stream.serve, func(t *testing.T, c *eventstore.Client) {
-				numbers := read(c, t)
+				numbers := read(t, c)
 				require.Len(t, numbers, 3000)
 				for i, n := range numbers {
 					require.EqualValues(t, i, n)

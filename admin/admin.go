@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -54,7 +55,7 @@ const maxAnswer = 16 << 20
 // Admin talks to the HTTP side of one server. It is safe for concurrent use.
 type Admin struct {
 	side   eventstore.HTTPSide
-	base   string // scheme://host:port
+	scheme string
 	client http.Client
 }
 
@@ -65,13 +66,13 @@ func New(target string, opts ...eventstore.Option) (*Admin, error) {
 	if err != nil {
 		return nil, &eventstore.OpError{Op: "admin", Err: err}
 	}
-	a := &Admin{side: side, base: "http://" + side.Addr}
+	a := &Admin{side: side, scheme: "http://"}
 	if side.TLS != nil {
-		a.base = "https://" + side.Addr
+		a.scheme = "https://"
 	}
 	a.client = http.Client{
 		Transport: &http.Transport{
-			DialContext:            side.Dial,
+			DialContext:            a.dial,
 			TLSClientConfig:        side.TLS,
 			DisableKeepAlives:      true,
 			MaxResponseHeaderBytes: 64 << 10,
@@ -81,8 +82,21 @@ func New(target string, opts ...eventstore.Option) (*Admin, error) {
 	return a, nil
 }
 
-// URL returns the address of the HTTP side, without credentials.
-func (a *Admin) URL() string { return a.base }
+// URL returns the address of the HTTP side, without credentials: of a cluster that of the node that is asked first.
+func (a *Admin) URL() string { return a.scheme + a.side.Addrs[0] }
+
+// dialError is that nobody was reached, so that another node can be asked.
+type dialError struct{ error }
+
+func (e *dialError) Unwrap() error { return e.error }
+
+func (a *Admin) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	c, err := a.side.Dial(ctx, network, addr)
+	if err != nil {
+		return nil, &dialError{err}
+	}
+	return c, nil
+}
 
 // request is one request.
 type request struct {
@@ -116,7 +130,7 @@ func (a *Admin) do(ctx context.Context, r request) error {
 }
 
 func (a *Admin) failed(op, stream string, err error) error {
-	return &eventstore.OpError{Op: op, Stream: stream, Addr: a.side.Addr, Attempts: 1, Err: err}
+	return &eventstore.OpError{Op: op, Stream: stream, Addr: strings.Join(a.side.Addrs, ","), Attempts: 1, Err: err}
 }
 
 func (a *Admin) attempt(ctx context.Context, r *request) error {
@@ -167,8 +181,19 @@ func (a *Admin) denied(ctx context.Context, r *request, user, password string) e
 	return eventstore.ErrNotAuthenticated
 }
 
-// exchange sends a request and reads the answer.
+// exchange asks the first node that is reached.
 func (a *Admin) exchange(ctx context.Context, r *request, user, password string) (status int, reason string, body []byte, err error) {
+	for _, addr := range a.side.Addrs {
+		status, reason, body, err = a.ask(ctx, a.scheme+addr, r, user, password)
+		if unreached := (*dialError)(nil); !errors.As(err, &unreached) {
+			break
+		}
+	}
+	return status, reason, body, err
+}
+
+// ask sends a request and reads the answer.
+func (a *Admin) ask(ctx context.Context, base string, r *request, user, password string) (status int, reason string, body []byte, err error) {
 	var sent io.Reader = http.NoBody
 	if r.body != nil {
 		b, err := json.Marshal(r.body)
@@ -177,7 +202,7 @@ func (a *Admin) exchange(ctx context.Context, r *request, user, password string)
 		}
 		sent = bytes.NewReader(b)
 	}
-	q, err := http.NewRequestWithContext(ctx, r.method, a.base+r.path, sent)
+	q, err := http.NewRequestWithContext(ctx, r.method, base+r.path, sent)
 	if err != nil {
 		return 0, "", nil, err
 	}

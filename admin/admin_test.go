@@ -56,6 +56,10 @@ func TestTargets(t *testing.T) {
 		"https://node:8443/":              "https://node:8443",
 		"http://[::1]:2113":               "http://[::1]:2113",
 		"http://me:s%3A%40cret@[::1]:99/": "http://[::1]:99",
+		"gossip://a,b:99":                 "http://a:2113",
+		"gossip://a?tls=true":             "https://a:2113",
+		"discover://me:secret@name:30778": "http://name:30778",
+		"tcp://node?tls=true":             "https://node:2113",
 	} {
 		a, err := admin.New(target)
 		require.NoError(t, err, target)
@@ -368,6 +372,18 @@ func TestOptionsAreUsed(t *testing.T) {
 	require.NoError(t, a.Ping(t.Context()))
 	_, err = admin.New(strings.Replace(s.URL, "https", "http", 1), eventstore.WithTLS(s.Client().Transport.(*http.Transport).TLSClientConfig))
 	require.ErrorIs(t, err, eventstore.ErrArgument)
+
+	// Of a cluster the first node that is reached is asked, with credentials that are asked for each time.
+	node, url := embedded(t)
+	require.NoError(t, node.Ping(t.Context()))
+	addr := strings.TrimPrefix(url, "http://")
+	a, err = admin.New("gossip://127.0.0.1:1,"+addr, eventstore.WithCredentialsFunc(func(context.Context) (string, string, error) {
+		return "ops", "changeit", nil
+	}))
+	require.NoError(t, err)
+	self, err := a.CurrentUser(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "ops", self.Login)
 
 	refused := errors.New("no network today")
 	a, err = admin.New("tcp://node", eventstore.WithDialer(func(_ context.Context, _, addr string) (net.Conn, error) {

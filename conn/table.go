@@ -259,7 +259,7 @@ func (c *Conn) Send(k Ticket, r messages.Request, credentials []byte) error {
 	if c.cause != nil {
 		return c.cause
 	}
-	_, err := c.out.append(c.table.id(k), credentials, r, c.written.Load())
+	_, err := c.out.append(c.table.id(k), credentials, r)
 	return err
 }
 
@@ -286,7 +286,7 @@ func (c *Conn) start(k Ticket, r messages.Request, credentials []byte, w Waiter,
 	if c.cause != nil {
 		return c.cause
 	}
-	size, err := c.out.append(c.table.id(k), credentials, r, c.written.Load())
+	size, err := c.out.append(c.table.id(k), credentials, r)
 	if err != nil {
 		return err
 	}

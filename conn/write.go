@@ -26,30 +26,24 @@ type outbox struct {
 	first  []byte        // heartbeats and reads, which overtake
 	asks   bool          // first has a HeartbeatRequest
 	total  int64         // bytes of all frames that did not overtake
-	silent int64         // where in total the last one ends that has no answer: no ping overtakes it
 	wake   chan struct{} // room for one: callers put one in when there is work, the write loop takes it
 }
 
 // overtakes reports a request that changes nothing, so that it may go before others: a reader does not wait for all that
-// bulk writers have in the line.
+// bulk writers have in the line. A Ping stays in it: its answer says that what was sent before has come.
 func overtakes(c messages.Command) bool {
 	switch c {
 	case messages.ReadEvent, messages.ReadStreamEventsForward, messages.ReadStreamEventsBackward,
 		messages.ReadAllEventsForward, messages.ReadAllEventsBackward,
-		messages.FilteredReadAllEventsForward, messages.FilteredReadAllEventsBackward, messages.Ping:
+		messages.FilteredReadAllEventsForward, messages.FilteredReadAllEventsBackward:
 		return true
 	}
 	return false
 }
 
-// silent reports a request that nothing answers: a ping behind it is how to know that it came.
-func silent(c messages.Command) bool {
-	return c == messages.PersistentSubscriptionAckEvents || c == messages.PersistentSubscriptionNakEvents
-}
-
-// append returns the size of the frame. So many bytes of the total are written.
-func (o *outbox) append(id messages.ID, credentials []byte, r messages.Request, written int64) (size int64, err error) {
-	if c := r.Command(); overtakes(c) && (c != messages.Ping || o.silent <= written) {
+// append returns the size of the frame.
+func (o *outbox) append(id messages.ID, credentials []byte, r messages.Request) (size int64, err error) {
+	if overtakes(r.Command()) {
 		before := len(o.first)
 		o.first, err = messages.AppendFrame(o.first, id, credentials, r)
 		o.signal()
@@ -70,9 +64,6 @@ func (o *outbox) append(id messages.ID, credentials []byte, r messages.Request, 
 	}
 	size = int64(len(b) - before)
 	o.total += size
-	if silent(r.Command()) {
-		o.silent = o.total
-	}
 	o.signal()
 	return size, nil
 }

@@ -102,6 +102,26 @@ func (s *Server) allowed(u *user, stream string, r right) bool {
 	return u.hasOneOf(list)
 }
 
+// grant is what a session was let in for last: mostly it asks for the same again.
+type grant struct {
+	user    *user
+	stream  string // "" when there is none
+	changes uint64 // of the lists, when it was looked for
+}
+
+// mayWrite is allowed for the writes of a session. A refusal is looked for each time.
+func (c *session) mayWrite(u *user, stream string) bool {
+	g := grant{u, stream, c.server.accessChanges.Load()}
+	if g == c.granted {
+		return true
+	}
+	if !c.server.allowed(u, stream, rightWrite) {
+		return false
+	}
+	c.granted = g
+	return true
+}
+
 // metaRight is the right on a stream that is needed for r on its metastream.
 func metaRight(r right) right {
 	if r == rightRead {

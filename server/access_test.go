@@ -152,6 +152,33 @@ func TestSettings(t *testing.T) {
 	require.Equal(t, public, n.who("s", rightRead))
 }
 
+// TestGrantsEnd: a connection that was let in is not any more once the lists are others, nor is it as somebody else.
+func TestGrantsEnd(t *testing.T) {
+	n := run(t)
+	admin, p := n.adminPeer(t), n.peer(t)
+	write := func(credentials ...string) messages.OperationResult {
+		var m messages.AppendCompleted
+		require.NoError(t, m.Decode(p.call(&messages.Append{Stream: "s", Expected: expectAny}, credentials...).body))
+		return m.Result
+	}
+	set := func(data string) {
+		admin.call(&messages.Append{Stream: "$settings", Expected: expectAny, Events: []messages.NewEvent{
+			{ID: uuid.New(), Type: "t", Data: []byte(data)},
+		}})
+	}
+	require.Equal(t, messages.Success, write())
+	admin.metadata("s", `{"$acl":{"$w":"$admins"}}`)
+	require.Equal(t, messages.AccessDenied, write())
+	require.Equal(t, messages.Success, write("admin", "changeit"))
+	require.Equal(t, messages.AccessDenied, write())
+	admin.metadata("s", `{}`)
+	require.Equal(t, messages.Success, write())
+	set(`{"$userStreamAcl":{"$w":"$admins"}}`)
+	require.Equal(t, messages.AccessDenied, write())
+	set(`{}`)
+	require.Equal(t, messages.Success, write())
+}
+
 // TestRightsCostNothing: a request to a stream without metadata pays no memory for its right.
 func TestRightsCostNothing(t *testing.T) {
 	n := run(t)

@@ -48,21 +48,67 @@ var (
 
 // fits reports whether b is a message of this shape.
 func (s *shape) fits(b []byte) bool {
-	for len(b) > 0 {
-		number, typ, n := consumeTag(b)
-		if n < 0 {
+	f := fields{rest: b}
+	for f.next(s) {
+		if s.fields[f.number] == message && !s.nested.fits(f.bytes) {
 			return false
 		}
-		b = b[n:]
-		want := unknown
-		if int(number) < len(s.fields) {
-			want = s.fields[number]
-		}
-		if n = s.field(want, number, typ, b); n < 0 {
-			return false
-		}
-		b = b[n:]
 	}
+	return !f.bad
+}
+
+// fields walks the known fields of a message, and stops at what is not of its shape.
+type fields struct {
+	rest   []byte
+	bad    bool // it is no message of the shape
+	number int
+	value  uint64 // of a number or a boolean
+	bytes  []byte // of all else, aliasing the message
+}
+
+// next goes to the next known field and reports whether there is one.
+func (f *fields) next(s *shape) bool {
+	for len(f.rest) > 0 {
+		number, typ, n := consumeTag(f.rest)
+		if n < 0 || number > protowire.MaxValidNumber {
+			f.bad = true
+			return false
+		}
+		f.rest = f.rest[n:]
+		if int(number) < len(s.fields) && s.fields[number] != unknown {
+			f.number = int(number)
+			f.bad = !f.take(s.fields[number], typ)
+			return !f.bad
+		}
+		if n = protowire.ConsumeFieldValue(number, typ, f.rest); n < 0 {
+			f.bad = true
+			return false
+		}
+		f.rest = f.rest[n:]
+	}
+	return false
+}
+
+// take takes the value of a field, and reports whether it is of the kind that is wanted.
+func (f *fields) take(want kind, typ protowire.Type) bool {
+	bytes := want == text || want == message
+	if bytes != (typ == protowire.BytesType) || !bytes && typ != protowire.VarintType {
+		return false
+	}
+	value, n := consumeVarint(f.rest)
+	if n < 0 {
+		return false
+	}
+	f.rest = f.rest[n:]
+	if !bytes {
+		f.value = value
+		return want.holds(value)
+	}
+	if value > uint64(len(f.rest)) {
+		return false
+	}
+	f.bytes = f.rest[:value:value]
+	f.rest = f.rest[value:]
 	return true
 }
 
@@ -82,34 +128,6 @@ func consumeVarint(b []byte) (uint64, int) {
 	return protowire.ConsumeVarint(b)
 }
 
-// field returns the length of the field's value, or something negative when it is not what is wanted.
-func (s *shape) field(want kind, number protowire.Number, typ protowire.Type, b []byte) int {
-	const refused = -1
-	if want == unknown {
-		return protowire.ConsumeFieldValue(number, typ, b)
-	}
-	if bytes := want == text || want == message; bytes != (typ == protowire.BytesType) || !bytes && typ != protowire.VarintType {
-		return refused
-	}
-	value, n := consumeVarint(b)
-	switch {
-	case n < 0:
-	case want != text && want != message:
-		if !want.holds(value) {
-			return refused
-		}
-	case value > uint64(len(b)-n):
-		return refused
-	default:
-		body := b[n : n+int(value)]
-		if want == message && !s.nested.fits(body) {
-			return refused
-		}
-		n += len(body)
-	}
-	return n
-}
-
 // holds reports whether a varint is a value of the kind.
 func (k kind) holds(value uint64) bool {
 	switch k {
@@ -120,6 +138,54 @@ func (k kind) holds(value uint64) bool {
 	default:
 		return true
 	}
+}
+
+// decodeWrite reads a WriteEvents request into m, whose Events it uses again, and reports whether it is one: what
+// writeShape.fits and m.Decode say, in one pass.
+func decodeWrite(b []byte, m *messages.Append, names *messages.Names) bool {
+	*m = messages.Append{Events: m.Events[:0]}
+	f := fields{rest: b}
+	for f.next(&writeShape) {
+		switch f.number {
+		case 1:
+			m.Stream = names.String(f.bytes)
+		case 2:
+			m.Expected = int64(f.value)
+		case 3:
+			m.Events = append(m.Events, messages.NewEvent{})
+			if !decodeNewEvent(f.bytes, &m.Events[len(m.Events)-1], names) {
+				return false
+			}
+		case 4:
+			m.RequireLeader = f.value != 0
+		}
+	}
+	return !f.bad
+}
+
+func decodeNewEvent(b []byte, e *messages.NewEvent, names *messages.Names) bool {
+	f := fields{rest: b}
+	for f.next(&newEventShape) {
+		switch f.number {
+		case 1:
+			id, err := messages.ParseGUID(f.bytes)
+			if err != nil {
+				return false
+			}
+			e.ID = id
+		case 2:
+			e.Type = names.String(f.bytes)
+		case 3:
+			e.ContentType = int32(f.value)
+		case 4:
+			e.MetadataType = int32(f.value)
+		case 5:
+			e.Data = f.bytes
+		case 6:
+			e.Metadata = f.bytes
+		}
+	}
+	return !f.bad
 }
 
 // message reads a generated message of the shape, and reports whether it could.

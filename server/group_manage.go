@@ -236,11 +236,16 @@ func (s *groupService) lastCheckpoint(g *group) (*int64, error) {
 	if err != nil || event == nil || event.Type != typeGroupCheckpoint {
 		return nil, err
 	}
-	number, bad := strconv.ParseInt(strings.TrimSpace(string(dataOf(event.Encoded))), 10, 64)
-	if bad != nil || number < 0 {
-		return nil, nil // a real server's group stays without a beginning
+	return parseCheckpoint(dataOf(event.Encoded)), nil
+}
+
+// parseCheckpoint reads a checkpoint, nil for what is none: a real server's group stays without a beginning then.
+func parseCheckpoint(data []byte) *int64 {
+	number, err := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64)
+	if err != nil || number < 0 {
+		return nil
 	}
-	return &number, nil
+	return &number
 }
 
 // Checkpoint implements groups.Outputs.

@@ -44,17 +44,17 @@ func (n *node) group(tb testing.TB, settings *groups.Settings) {
 	require.Equal(tb, groupAnswer{groupSuccess, ""}, managed(func(done groupDone) { n.groups.create(adminUser, settings, done) }))
 }
 
-// joined is a consumer of the group g of a stream.
-type joined struct {
+// groupMember is a consumer of the group g of a stream.
+type groupMember struct {
 	*peer
 	id     messages.ID
 	stream string
 }
 
-func (p *peer) connect(stream string, window int32) *joined {
+func (p *peer) connect(stream string, window int32) *groupMember {
 	p.t.Helper()
 	group := "g"
-	m := &joined{p, messages.ID(uuid.New()), stream} // the ids of two peers are the same, and a group goes by them
+	m := &groupMember{p, messages.ID(uuid.New()), stream} // the ids of two peers are the same, and a group goes by them
 	p.write(frame(p.t, m.id, messages.Of(messages.ConnectToPersistentSubscription, &pb.ConnectToPersistentSubscription{
 		SubscriptionId: &group, EventStreamId: &stream, AllowedInFlightMessages: &window,
 	})))
@@ -69,7 +69,7 @@ type got struct {
 	retries       int32
 }
 
-func (m *joined) message() (got, uuid.UUID) {
+func (m *groupMember) message() (got, uuid.UUID) {
 	m.t.Helper()
 	a := m.reply(m.id)
 	require.Equal(m.t, messages.PersistentSubscriptionStreamEventAppeared, a.command, "%x", a.body)
@@ -90,7 +90,7 @@ func (m *joined) message() (got, uuid.UUID) {
 	return got{name(e.GetEvent().GetEvent()), name(e.GetEvent().GetLink()), e.GetRetryCount()}, id
 }
 
-func (m *joined) gets(want ...got) (ids []uuid.UUID) {
+func (m *groupMember) gets(want ...got) (ids []uuid.UUID) {
 	m.t.Helper()
 	for _, w := range want {
 		g, id := m.message()
@@ -107,14 +107,14 @@ func wireIDs(ids []uuid.UUID) (wire [][]byte) {
 	return wire
 }
 
-func (m *joined) ack(ids ...uuid.UUID) {
+func (m *groupMember) ack(ids ...uuid.UUID) {
 	m.t.Helper()
 	m.write(frame(m.t, m.id, messages.Of(messages.PersistentSubscriptionAckEvents, &pb.PersistentSubscriptionAckEvents{
 		SubscriptionId: proto.String(m.stream + "::g"), ProcessedEventIds: wireIDs(ids),
 	})))
 }
 
-func (m *joined) park(text string, ids ...uuid.UUID) {
+func (m *groupMember) park(text string, ids ...uuid.UUID) {
 	m.t.Helper()
 	m.write(frame(m.t, m.id, messages.Of(messages.PersistentSubscriptionNakEvents, &pb.PersistentSubscriptionNakEvents{
 		SubscriptionId: proto.String(m.stream + "::g"), ProcessedEventIds: wireIDs(ids), Message: &text,
@@ -123,7 +123,7 @@ func (m *joined) park(text string, ids ...uuid.UUID) {
 }
 
 // settle has everything that was asked for take effect: the session's requests, the writer, the groups.
-func (m *joined) settle() {
+func (m *groupMember) settle() {
 	m.t.Helper()
 	require.Equal(m.t, messages.Pong, m.call(messages.Raw(messages.Ping, nil)).command)
 	m.appended("settle", expectAny, "")

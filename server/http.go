@@ -15,10 +15,11 @@ import (
 
 // httpSide is the HTTP side of a server.
 type httpSide struct {
-	url     string
-	server  http.Server
-	running sync.WaitGroup // the accept loop and the connections
-	open    atomic.Int64   // connections
+	url      string
+	listener net.Listener
+	server   http.Server
+	running  sync.WaitGroup // the accept loop and the connections
+	open     atomic.Int64   // connections
 }
 
 // The limits of the HTTP side. Connections are bounded as those of the TCP side are.
@@ -29,13 +30,13 @@ const (
 	maxHTTPHeader      = 64 << 10
 )
 
-// startHTTP listens on cfg.HTTP and serves.
-func (s *Server) startHTTP(cfg *Config) (*httpSide, error) {
+// listenHTTP listens on cfg.HTTP.
+func (s *Server) listenHTTP(cfg *Config) (*httpSide, error) {
 	listener, err := cfg.Listen("tcp", cfg.HTTP)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", cfg.HTTP, err)
 	}
-	h := &httpSide{url: "http://" + reachable(listener.Addr().String())}
+	h := &httpSide{listener: listener, url: "http://" + reachable(listener.Addr().String())}
 	h.server = http.Server{
 		Handler:           &guard{newHTTPAPI(s, h, cfg)},
 		ReadHeaderTimeout: httpHeaderDeadline,
@@ -46,8 +47,12 @@ func (s *Server) startHTTP(cfg *Config) (*httpSide, error) {
 		ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelInfo),
 		ConnState:         h.connState,
 	}
-	h.running.Go(func() { _ = h.server.Serve(listener) }) // it ends with ErrServerClosed, or with the listener
 	return h, nil
+}
+
+// serve takes requests. All else of the server runs by then.
+func (h *httpSide) serve() {
+	h.running.Go(func() { _ = h.server.Serve(h.listener) }) // it ends with ErrServerClosed, or with the listener
 }
 
 // connState counts the connections. Serve calls it with StateNew before the connection has a goroutine, and that goroutine

@@ -15,7 +15,7 @@ import (
 // nodeIdentity is what the gossip document says of the node that does not change (6.1).
 type nodeIdentity struct {
 	instance, epoch   uuid.UUID
-	tcp, http         endpoint
+	tcp, secure, http endpoint
 	projectionsSystem bool
 }
 
@@ -27,7 +27,7 @@ type endpoint struct {
 func newNodeIdentity(s *Server, side *httpSide, cfg *Config) nodeIdentity {
 	return nodeIdentity{
 		instance: uuid.New(), epoch: uuid.New(), // NewID is the writer's
-		tcp: endpointOf(s.url), http: endpointOf(side.url), projectionsSystem: cfg.Projections,
+		tcp: endpointOf(s.url), secure: endpointOf(s.SecureURL()), http: endpointOf(side.url), projectionsSystem: cfg.Projections,
 	}
 }
 
@@ -126,6 +126,7 @@ func (c *httpCall) gossip() httpAnswer {
 	}{[]member{{
 		InstanceID: n.instance, TimeStamp: time.Now().UTC().Format(httpTime), State: "Master", IsAlive: true,
 		InternalTCPIP: n.tcp.ip, InternalTCPPort: n.tcp.port, ExternalTCPIP: n.tcp.ip, ExternalTCPPort: n.tcp.port,
+		InternalSecureTCPPort: n.secure.port, ExternalSecureTCPPort: n.secure.port,
 		InternalHTTPIP: n.http.ip, InternalHTTPPort: n.http.port, ExternalHTTPIP: n.http.ip, ExternalHTTPPort: n.http.port,
 		LastCommitPosition: tip.Commit, WriterCheckpoint: tip.End, ChaserCheckpoint: tip.End, EpochID: n.epoch,
 	}}, n.http.ip, n.http.port})
@@ -220,6 +221,5 @@ func (c *httpCall) shutDown() httpAnswer {
 	if !c.user.operates() {
 		return httpAnswer{status: http.StatusUnauthorized}
 	}
-	c.shutdown()
-	return httpAnswer{status: http.StatusOK}
+	return httpAnswer{status: http.StatusOK, header: []string{"Content-Length", "0"}, then: c.shutdown}
 }

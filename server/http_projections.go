@@ -43,9 +43,7 @@ func (a *httpAPI) projectionRoutes() []route {
 		one("/state", (*httpCall).projectionState), one("/result", (*httpCall).projectionState),
 		one("/config", (*httpCall).projectionConfig),
 		command("enable", true), command("disable", false),
-		{method: http.MethodDelete, path: "/projection/{name}", serve: withProjections(ofProjection(
-			func(*httpCall, *projectionState) httpAnswer { return keptProjection },
-		))},
+		{method: http.MethodDelete, path: "/projection/{name}", gives: jsonOnly, serve: withProjections(ofProjection((*httpCall).deleteProjection))},
 	}
 }
 
@@ -158,7 +156,7 @@ func (c *httpCall) projectionConfig(*projectionState) httpAnswer {
 func (c *httpCall) enableProjection(enable bool) httpAnswer {
 	return ofProjection(func(c *httpCall, p *projectionState) httpAnswer {
 		if !c.user.admin() {
-			return httpAnswer{status: http.StatusUnauthorized, reason: "Not Authorized", media: mediaPlain, body: []byte("Not authorized")}
+			return notAuthorized
 		}
 		id := slices.IndexFunc(projections[:], func(known projection) bool { return known.name == p.name })
 		c.projector.switchTo(projectionID(id), enable)
@@ -167,4 +165,14 @@ func (c *httpCall) enableProjection(enable bool) httpAnswer {
 			Name string `json:"name"`
 		}{typeProjectionUpdated, p.name})
 	})(c)
+}
+
+var notAuthorized = httpAnswer{status: http.StatusUnauthorized, reason: "Not Authorized", media: mediaPlain, body: []byte("Not authorized")}
+
+// deleteProjection refuses: there are only those of the system.
+func (c *httpCall) deleteProjection(*projectionState) httpAnswer {
+	if !c.user.admin() {
+		return notAuthorized
+	}
+	return keptProjection
 }

@@ -56,6 +56,7 @@ type httpAnswer struct {
 	media  string // "": without Content-Type
 	header []string
 	body   []byte
+	then   func() // what is done when the answer is on its way, nil for nothing
 }
 
 // The media types of the resources that are not streams.
@@ -96,6 +97,10 @@ func newHTTPAPI(s *Server, side *httpSide, cfg *Config) *httpAPI {
 func (a *httpAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	answer := a.answer(r)
 	a.send(w, r, &answer)
+	if answer.then != nil {
+		_ = http.NewResponseController(w).Flush() // the peer may have gone
+		answer.then()
+	}
 }
 
 // answer goes through what a real server looks at, in its order.

@@ -73,6 +73,7 @@ type Server struct {
 	store         store.Store
 	users         users
 	settings      atomic.Pointer[settings]
+	accessChanges atomic.Uint64 // how often metadata or the settings were written: what was allowed holds as long as it is the same
 	metadata      metadataCache
 	subscriptions registry
 	groups        *groupService
@@ -137,7 +138,7 @@ func Start(cfg Config) (*Server, error) {
 		s.secure, err = listenSecure(&cfg)
 	}
 	if err == nil && cfg.HTTP != Off {
-		s.http, err = s.startHTTP(&cfg)
+		s.http, err = s.listenHTTP(&cfg)
 	}
 	if err != nil {
 		_ = listener.Close()
@@ -152,6 +153,9 @@ func Start(cfg Config) (*Server, error) {
 	}
 	s.writing.Go(s.writer.run)
 	s.accepting.Go(s.groups.run)
+	if s.http != nil {
+		s.http.serve()
+	}
 	s.accepting.Go(func() { s.accept(s.listener) })
 	if s.secure != nil {
 		s.accepting.Go(func() { s.accept(s.secure) })

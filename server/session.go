@@ -41,9 +41,10 @@ type session struct {
 	scratch  []byte      // where small replies are made
 	ids      []uuid.UUID // those of the ack at hand
 	identity identity
-	// submitted: the writer has requests of this session's and was not woken up for them yet. It is once all that came
-	// together was taken, so that what a client sends in one segment is decided together.
-	submitted bool
+	granted  grant
+	// submitted is for the writer, which gets it once all that came together was taken, so that what a client sends in one
+	// segment is decided together.
+	submitted []*request
 	subs      map[messages.ID]*subscription // the last one of each id, which is the one that can be removed
 	orphans   []*subscription               // earlier ones of the same id, which deliver until the connection ends
 }
@@ -109,7 +110,7 @@ func (r *countingReader) Read(b []byte) (int, error) {
 
 func (c *session) readLoop() {
 	for {
-		if c.submitted && !c.reader.Ready() {
+		if len(c.submitted) > 0 && !c.reader.Ready() {
 			c.wakeWriter()
 		}
 		var err error

@@ -17,14 +17,13 @@ type share struct {
 	waiting         bool // the read goroutine wants to know when there is room
 }
 
-// submit hands a request to the writer, waiting while the session's share is used up.
+// submit hands a request to the writer with the next wakeWriter, waiting while the session's share is used up.
 func (c *session) submit(r *request, size int) error {
 	r.size = size
 	if err := c.reserve(size); err != nil {
 		return err
 	}
-	c.server.writer.enqueue(r)
-	c.submitted = true
+	c.submitted = append(c.submitted, r)
 	return nil
 }
 
@@ -43,10 +42,12 @@ func (c *session) reserve(size int) error {
 	return nil
 }
 
-// wakeWriter tells the writer of what was submitted.
+// wakeWriter hands over what was submitted.
 func (c *session) wakeWriter() {
-	if c.submitted {
-		c.submitted = false
+	if len(c.submitted) > 0 {
+		c.server.writer.enqueue(c.submitted...)
+		clear(c.submitted)
+		c.submitted = c.submitted[:0]
 		signal(c.server.writer.wake)
 	}
 }

@@ -30,14 +30,13 @@ const (
 func (c *session) writeEvents(f *messages.Frame, u *user) error {
 	r := c.server.writer.request()
 	r.body = append(r.body, f.Body...)
-	ok := writeShape.fits(r.body) && r.write.Decode(r.body, &c.names) == nil
-	if !ok || !acceptable(&r.write) {
+	if !decodeWrite(r.body, &r.write, &c.names) || !acceptable(&r.write) {
 		c.server.writer.release(r)
 		c.badRequest(f, "")
 		return nil
 	}
 	r.session, r.id, r.command = c, f.ID, messages.WriteEvents
-	if !c.server.allowed(u, r.write.Stream, rightWrite) {
+	if !c.mayWrite(u, r.write.Stream) {
 		r.answer = refused(messages.AccessDenied, -1)
 		c.send(r.appendAnswer(c.scratch[:0]))
 		c.server.writer.release(r)

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -107,11 +108,11 @@ func (w *writer) release(r *request) {
 	w.pool.Put(r)
 }
 
-// enqueue hands a request over; who does so wakes the writer when it has no more of them. Sessions keep their share, so
+// enqueue hands requests over; who does so wakes the writer when it has no more of them. Sessions keep their share, so
 // that what waits is bounded.
-func (w *writer) enqueue(r *request) {
+func (w *writer) enqueue(requests ...*request) {
 	w.mu.Lock()
-	w.waiting = append(w.waiting, r)
+	w.waiting = append(w.waiting, requests...)
 	w.mu.Unlock()
 }
 
@@ -163,6 +164,11 @@ func (w *writer) run() {
 func (w *writer) commit(batch []*request) error {
 	w.streams = w.streams[:0]
 	w.moment = w.now()
+	for _, r := range batch { // decide will look for them
+		for i := range r.write.Events {
+			w.ids.Prefetch(r.write.Events[i].ID)
+		}
+	}
 	for _, r := range batch {
 		if r.own != nil || r.done != nil {
 			w.identify(r)
@@ -195,14 +201,19 @@ func (w *writer) commit(batch []*request) error {
 // takeUp makes the server itself go by what was committed: settings and users take effect before the answer.
 func (w *writer) takeUp() error {
 	for _, stream := range w.streams {
-		switch {
-		case stream[0] != '$':
-		case stream == settingsStream:
+		if stream[0] != '$' {
+			continue
+		}
+		if stream == settingsStream {
 			if err := w.server.loadSettings(); err != nil {
 				return err
 			}
-		case isUserStream(stream):
+		}
+		if isUserStream(stream) {
 			w.server.users.changes.Add(1)
+		}
+		if stream == settingsStream || strings.HasPrefix(stream, metaPrefix) {
+			w.server.accessChanges.Add(1)
 		}
 	}
 	return nil

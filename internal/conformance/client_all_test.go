@@ -65,8 +65,8 @@ func TestClientReadAll(t *testing.T) {
 			require.Equal(t, all[n:], ownEvents(ctx, t, streams, client, at))
 			require.Equal(t, append([]eventstore.ResolvedEvent(nil), all[n+1:]...), ownEvents(ctx, t, streams, client, after))
 			back := len(all) - 1 - n
-			got := ownEvents(ctx, t, streams, client, at, eventstore.Backward(), eventstore.Limit(int64(n+1)))
-			require.Equal(t, reversed[back:], got[:min(len(got), len(reversed)-back)])
+			got := ownEvents(ctx, t, streams, client, at, eventstore.Backward(), eventstore.Limit(1000)) // others write too
+			require.Equal(t, reversed[back:], got)
 			page, err := client.ReadAllSlice(ctx, after, 1, eventstore.Backward())
 			require.NoError(t, err)
 			if n > 0 && len(page.Events) > 0 {

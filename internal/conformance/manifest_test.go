@@ -31,7 +31,7 @@ const (
 	modeTimed       mode = "timed"   // as replay, in virtual time: when it was sent, and the answers must come when they did
 	modeParse       mode = "parse"   // every answer in it is decoded, and no more
 	modeCluster     mode = "cluster" // as parse, until there is a cluster to play it to
-	modeHTTP        mode = "http"    // as replay, of requests and answers of HTTP
+	modeHTTP        mode = "http"    // as replay, of requests and answers of HTTP, with a server whose projections run
 )
 
 // manifest is what testdata/captures/manifest.tsv says, whose comment describes its form.
@@ -146,7 +146,15 @@ var kinds = []struct {
 	name    string
 	columns int
 }{
-	{"file", 3}, {"out", 5}, {"words", 4}, {"apart", 4}, {"loose", 4}, {"race", 4}, {"own", 4}, {"before", 7}, {"bytes", 6},
+	{"file", 3},
+	{"out", 5},
+	{"words", 4},
+	{"apart", 4},
+	{"loose", 4},
+	{"race", 4},
+	{"own", 4},
+	{"before", 7},
+	{"bytes", 6},
 	{"diff", 7},
 }
 

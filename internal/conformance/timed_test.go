@@ -173,7 +173,12 @@ func (p *timedPlayer) request(c *timedConn, l *line) {
 func (p *timedPlayer) settle(conns ...string) {
 	p.t.Helper()
 	var later []*line
+	waiting := map[exchange]bool{} // what comes now is for the line that waits, not for one behind it
 	for _, l := range p.pending {
+		if waiting[l.exchange()] {
+			later = append(later, l)
+			continue
+		}
 		c := p.conns[l.conn]
 		wait := time.Duration(0)
 		if slices.Contains(conns, l.conn) {
@@ -185,6 +190,7 @@ func (p *timedPlayer) settle(conns ...string) {
 			p.came(c, l, a)
 		case errors.Is(err, errNothing) && p.left(l) > 0:
 			later = append(later, l)
+			waiting[l.exchange()] = true
 		default:
 			p.differs(l.n, "frame", l.command.String(), none)
 		}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"math/bits"
 	"sort"
 	"strings"
 	"sync"
@@ -65,34 +66,18 @@ func (m *Memory) Head(name string, at int64) (Head, error) {
 
 // Events implements Store.
 func (m *Memory) Events(name string, first, last, at int64, yield func(*Record) bool) error {
-	s := m.find(name)
-	if s == nil {
-		return nil
-	}
-	events := s.events.upTo(at)
-	for i := indexOf(events, first); i < len(events) && events[i].Number <= last; i++ {
-		if !yield(events[i]) {
-			return nil
-		}
+	if s := m.find(name); s != nil {
+		events := s.events.upTo(at)
+		events.up(events.numbered(first), events.behind(last), yield)
 	}
 	return nil
 }
 
 // EventsBackward implements Store.
 func (m *Memory) EventsBackward(name string, first, last, at int64, yield func(*Record) bool) error {
-	s := m.find(name)
-	if s == nil {
-		return nil
-	}
-	events := s.events.upTo(at)
-	i := len(events) - 1
-	if last != DeletedNumber {
-		i = indexOf(events, last+1) - 1
-	}
-	for ; i >= 0 && events[i].Number >= first; i-- {
-		if !yield(events[i]) {
-			return nil
-		}
+	if s := m.find(name); s != nil {
+		events := s.events.upTo(at)
+		events.down(events.numbered(first), events.behind(last), yield)
 	}
 	return nil
 }
@@ -100,22 +85,14 @@ func (m *Memory) EventsBackward(name string, first, last, at int64, yield func(*
 // Log implements Store.
 func (m *Memory) Log(from Position, at int64, yield func(*Record) bool) error {
 	records := m.log.upTo(at)
-	for i := positionOf(records, from); i < len(records); i++ {
-		if !yield(records[i]) {
-			return nil
-		}
-	}
+	records.up(records.placed(from), records.n, yield)
 	return nil
 }
 
 // LogBackward implements Store.
 func (m *Memory) LogBackward(before Position, at int64, yield func(*Record) bool) error {
 	records := m.log.upTo(at)
-	for i := positionOf(records, before) - 1; i >= 0; i-- {
-		if !yield(records[i]) {
-			return nil
-		}
-	}
+	records.down(0, records.placed(before), yield)
 	return nil
 }
 
@@ -207,78 +184,145 @@ func (m *Memory) findOrAdd(name string) *stream {
 
 func (s *stream) last(at int64) (number int64, tombstoned bool) {
 	events := s.events.upTo(at)
-	if n := len(events); n > 0 && events[n-1].Number == DeletedNumber {
-		events, tombstoned = events[:n-1], true
+	if n := events.n; n > 0 && events.at(n-1).Number == DeletedNumber {
+		events.n, tombstoned = n-1, true
 	}
-	if len(events) == 0 {
+	if events.n == 0 {
 		return -1, tombstoned
 	}
-	return events[len(events)-1].Number, tombstoned
+	return events.at(events.n - 1).Number, tombstoned
 }
 
-// list is a growing list of records with one writer and any number of readers.
-type list struct{ slots atomic.Pointer[slots] }
+// list is a growing list of records with one writer and any number of readers. It grows by chunks, so that what is in it is
+// never copied.
+type list struct{ entries atomic.Pointer[entries] }
 
-// slots are where the records of a list lie, until there are too many or a scavenge takes some away.
-type slots struct {
-	length  atomic.Int64
-	records []*Record
+// entries are the records of a list, until there is another chunk or a scavenge takes some away.
+type entries struct {
+	length atomic.Int64
+	chunks [][]*Record
 	// scavenged is the position as of which records were taken away. An older reader sees the list as of then: what it
 	// would have seen may not be there any more.
 	scavenged int64
 }
 
-func (l *list) add(r *Record) {
-	s := l.slots.Load()
-	if s != nil {
-		if n := int(s.length.Load()); n < len(s.records) {
-			s.records[n] = r
-			s.length.Store(int64(n + 1))
-			return
-		}
+// Chunks have twice the length of the one before, from 1 on up to largestChunk.
+const (
+	chunkDoublings = 10
+	largestChunk   = 1 << chunkDoublings
+)
+
+// chunkOf returns the chunk with the record i, and its index there.
+func chunkOf(i int) (chunk, index int) {
+	if i < largestChunk-1 {
+		chunk = bits.Len(uint(i+1)) - 1
+		return chunk, i + 1 - 1<<chunk
 	}
-	all, scavenged := l.all()
-	l.replace(append(make([]*Record, 0, max(2*len(all), 1)), all...), scavenged, r)
+	i -= largestChunk - 1
+	return chunkDoublings + i>>chunkDoublings, i & (largestChunk - 1)
 }
 
-// replace makes the list one of these records, of which readers see none before, and of more behind them.
-func (l *list) replace(records []*Record, scavenged int64, more ...*Record) {
-	records = append(records, more...)
-	s := &slots{records: records[:cap(records)], scavenged: scavenged}
-	s.length.Store(int64(len(records)))
-	l.slots.Store(s)
+func (l *list) add(r *Record) {
+	old := l.entries.Load()
+	if e := old.with(r); e != old {
+		l.entries.Store(e)
+	}
+}
+
+// with returns entries with one more record: e, or what takes its place.
+func (e *entries) with(r *Record) *entries {
+	if e == nil {
+		e = &entries{scavenged: -1}
+	}
+	n := e.length.Load()
+	chunk, i := chunkOf(int(n))
+	if chunk == len(e.chunks) {
+		e = &entries{chunks: append(e.chunks, make([]*Record, 1<<min(chunk, chunkDoublings))), scavenged: e.scavenged}
+	}
+	e.chunks[chunk][i] = r
+	e.length.Store(n + 1)
+	return e
+}
+
+// records are the first n of a list's records.
+type records struct {
+	chunks [][]*Record
+	n      int
+}
+
+func (r records) at(i int) *Record {
+	chunk, index := chunkOf(i)
+	return r.chunks[chunk][index]
 }
 
 // all returns the records, and the position as of which they were scavenged.
-func (l *list) all() ([]*Record, int64) {
-	s := l.slots.Load()
-	if s == nil {
-		return nil, -1
+func (l *list) all() (records, int64) {
+	e := l.entries.Load()
+	if e == nil {
+		return records{}, -1
 	}
-	n := s.length.Load()
-	return s.records[:n:n], s.scavenged
+	return records{e.chunks, int(e.length.Load())}, e.scavenged
 }
 
 // upTo returns the records whose Commit is at most at.
-func (l *list) upTo(at int64) []*Record {
-	records, scavenged := l.all()
+func (l *list) upTo(at int64) records {
+	r, scavenged := l.all()
 	at = max(at, scavenged)
-	n := len(records)
-	if n == 0 || records[n-1].Commit <= at {
-		return records
+	if r.n > 0 && r.at(r.n-1).Commit > at {
+		r.n = sort.Search(r.n, func(i int) bool { return r.at(i).Commit > at })
 	}
-	return records[:sort.Search(n, func(i int) bool { return records[i].Commit > at })]
+	return r
 }
 
-// indexOf returns the index of the first event with a number of at least number.
-func indexOf(events []*Record, number int64) int {
-	if number >= 0 && number < int64(len(events)) && events[number].Number == number {
+// up calls yield for the records from the index i up to before end, until it returns false.
+func (r records) up(i, end int, yield func(*Record) bool) {
+	for i < end {
+		chunk, index := chunkOf(i)
+		part := r.chunks[chunk][index:]
+		part = part[:min(len(part), end-i)]
+		for _, record := range part {
+			if !yield(record) {
+				return
+			}
+		}
+		i += len(part)
+	}
+}
+
+// down calls yield for the records before the index end down to i, until it returns false.
+func (r records) down(i, end int, yield func(*Record) bool) {
+	for i < end {
+		chunk, index := chunkOf(end - 1)
+		part := r.chunks[chunk][max(0, index+1-(end-i)) : index+1]
+		for j := range part {
+			if !yield(part[len(part)-1-j]) {
+				return
+			}
+		}
+		end -= len(part)
+	}
+}
+
+// numbered returns the index of the first event with a number of at least number.
+func (r records) numbered(number int64) int {
+	switch {
+	case r.n == 0 || number > r.at(r.n-1).Number:
+		return r.n
+	case number >= 0 && number < int64(r.n) && r.at(int(number)).Number == number:
 		return int(number)
 	}
-	return sort.Search(len(events), func(i int) bool { return events[i].Number >= number })
+	return sort.Search(r.n, func(i int) bool { return r.at(i).Number >= number })
 }
 
-// positionOf returns the index of the first record at or behind a position.
-func positionOf(records []*Record, p Position) int {
-	return sort.Search(len(records), func(i int) bool { return !records[i].Position().Before(p) })
+// behind returns the index behind the last event with a number of at most number.
+func (r records) behind(number int64) int {
+	if number == DeletedNumber {
+		return r.n
+	}
+	return r.numbered(number + 1)
+}
+
+// placed returns the index of the first record at or behind a position.
+func (r records) placed(p Position) int {
+	return sort.Search(r.n, func(i int) bool { return !r.at(i).Position().Before(p) })
 }

@@ -8,9 +8,9 @@ type scavenged struct {
 
 // replacement is what a list has instead of its first records.
 type replacement struct {
-	*list
-	records []*Record
-	first   int
+	list  *list
+	by    *entries
+	first int
 }
 
 // applied is how many lists are replaced at a time.
@@ -19,27 +19,33 @@ const applied = 256
 // Scavenge implements Store. The records that stay are moved out of the blocks that others leave, since a block is freed
 // as a whole.
 func (m *Memory) Scavenge(drop func(*Record) (bool, error)) (Scavenged, error) {
-	records := m.log.upTo(m.Tip().Commit)
+	log := m.log.upTo(m.Tip().Commit)
 	found := search{moved: make(map[*Record]*Record), streams: make(map[*stream]struct{})}
-	kept := make([]*Record, 0, len(records))
-	for rest := records; len(rest) > 0; {
-		n := min(blockSize, len(rest))
+	kept := make([]*Record, 0, log.n)
+	block := make([]*Record, 0, blockSize)
+	for i := range log.n {
+		if block = append(block, log.at(i)); len(block) < blockSize && i < log.n-1 {
+			continue
+		}
 		var err error
-		if kept, err = found.block(m, rest[:n], kept, drop); err != nil {
+		if kept, err = found.block(m, block, kept, drop); err != nil {
 			return nil, err
 		}
-		rest = rest[n:]
+		block = block[:0]
 	}
 	s := &scavenged{}
 	if len(found.moved) == 0 {
 		return s, nil
 	}
-	room := make([]*Record, 0, len(kept)+len(kept)/8+blockSize)
-	s.lists = append(s.lists, replacement{&m.log, append(room, kept...), len(records)})
-	s.at = records[len(records)-1].Commit
+	s.at = log.at(log.n - 1).Commit
+	replaced := &entries{scavenged: s.at}
+	for _, r := range kept {
+		replaced = replaced.with(r)
+	}
+	s.lists = append(s.lists, replacement{&m.log, replaced, log.n})
 	for stream := range found.streams {
 		events := stream.events.upTo(s.at)
-		s.lists = append(s.lists, replacement{&stream.events, found.kept(events), len(events)})
+		s.lists = append(s.lists, replacement{&stream.events, found.kept(events, s.at), events.n})
 	}
 	return s, nil
 }
@@ -94,26 +100,31 @@ func (s *search) block(m *Memory, records, kept []*Record, drop func(*Record) (b
 }
 
 // kept returns what stays of a list.
-func (s *search) kept(records []*Record) []*Record {
-	kept := make([]*Record, 0, len(records))
-	for _, r := range records {
+func (s *search) kept(events records, at int64) *entries {
+	kept := &entries{scavenged: at}
+	for i := range events.n {
+		r := events.at(i)
 		to, isMoved := s.moved[r]
 		switch {
 		case !isMoved:
-			kept = append(kept, r)
+			kept = kept.with(r)
 		case to != nil:
-			kept = append(kept, to)
+			kept = kept.with(to)
 		}
 	}
-	return append([]*Record(nil), kept...) // with as much room as they need
+	return kept
 }
 
 // Apply implements Scavenged. What was added since stays behind what was looked at.
 func (s *scavenged) Apply() (more bool, err error) {
 	n := min(applied, len(s.lists))
 	for _, l := range s.lists[:n] {
-		all, _ := l.all()
-		l.replace(l.records, s.at, all[l.first:]...)
+		all, _ := l.list.all()
+		e := l.by
+		for i := l.first; i < all.n; i++ {
+			e = e.with(all.at(i))
+		}
+		l.list.entries.Store(e)
 	}
 	s.lists = s.lists[n:]
 	return len(s.lists) > 0, nil
