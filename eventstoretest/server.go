@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,6 +17,9 @@ import (
 // environment names the real server to test against: a whole target, such as tcp://admin:changeit@127.0.0.1:1113.
 const environment = "EVENTSTORE_TEST_TCP"
 
+// environmentHTTP names its HTTP side, such as http://127.0.0.1:2113.
+const environmentHTTP = "EVENTSTORE_TEST_HTTP"
+
 // probeTime is how long the real server may take to accept a first connection.
 const probeTime = 10 * time.Second
 
@@ -25,6 +29,7 @@ type Server struct {
 	network  Network
 	embedded bool
 	direct   *url.URL
+	http     string
 	proxy    *proxy
 }
 
@@ -43,8 +48,9 @@ func Run(tb testing.TB, opts ...Option) *Server {
 	var err error
 	if target := os.Getenv(environment); target == "" || cfg.embedded {
 		s.embedded = true
-		s.direct, err = startEmbedded(tb, &cfg)
+		s.direct, s.http, err = startEmbedded(tb, &cfg)
 	} else {
+		s.http = strings.TrimSuffix(os.Getenv(environmentHTTP), "/")
 		s.direct, err = findReal(tb.Context(), cfg.network, target)
 	}
 	if err != nil {
@@ -63,7 +69,8 @@ func Run(tb testing.TB, opts ...Option) *Server {
 	return s
 }
 
-func startEmbedded(tb testing.TB, cfg *config) (*url.URL, error) {
+// startEmbedded returns the server's addresses: the one of clients and the one of HTTP.
+func startEmbedded(tb testing.TB, cfg *config) (u *url.URL, http string, err error) {
 	tb.Helper()
 	cfg.server.Listen = cfg.network.Listen
 	if cfg.now != nil {
@@ -75,19 +82,19 @@ func startEmbedded(tb testing.TB, cfg *config) (*url.URL, error) {
 	cfg.server.Projections = cfg.server.Projections || cfg.projections
 	srv, err := server.Start(cfg.server)
 	if err != nil {
-		return nil, fmt.Errorf("start the embedded server: %w", err)
+		return nil, "", fmt.Errorf("start the embedded server: %w", err)
 	}
 	tb.Cleanup(func() {
 		if err := srv.Close(); err != nil {
 			tb.Errorf("eventstoretest: close the embedded server: %v", err)
 		}
 	})
-	u, err := url.Parse(srv.URL())
+	u, err = url.Parse(srv.URL())
 	if err != nil {
-		return nil, fmt.Errorf("the embedded server's URL: %w", err)
+		return nil, "", fmt.Errorf("the embedded server's URL: %w", err)
 	}
 	u.User = url.UserPassword("admin", "changeit")
-	return u, nil
+	return u, srv.HTTPURL(), nil
 }
 
 // findReal reads the target and has a look whether somebody listens there: through the proxy a server that is not there
@@ -125,6 +132,10 @@ func (s *Server) URL() string {
 // DirectURL returns the target that leads to the server past the proxy, with the same credentials: for bytes that are no
 // frames, and for a client that the faults shall not meet. The clients that Server.Client makes go through the proxy.
 func (s *Server) DirectURL() string { return s.direct.String() }
+
+// HTTPURL returns the address of the server's HTTP side, such as http://127.0.0.1:49152, or "" when it has none, or a real server's
+// is not named by EVENTSTORE_TEST_HTTP. No proxy is before it.
+func (s *Server) HTTPURL() string { return s.http }
 
 // Dial connects to an address over the network that the server is on, whichever that is: a dial function for
 // eventstore.WithDialer, and for raw connections.

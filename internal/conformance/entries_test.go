@@ -259,7 +259,7 @@ func TestHTTPInARecording(t *testing.T) {
 	require.Len(t, p.found, 1)
 	require.Equal(t, "body.msgTypeId", p.found[0].field)
 
-	p = newPlayer(t, eventstoretest.Run(t, eventstoretest.ForceEmbedded()), &recording{}, lines[:2])
+	p = newPlayer(t, newServed(t, server.Config{HTTP: server.Off}), &recording{}, lines[:2])
 	p.play()
 	require.Equal(t, []string{"line 2 is of HTTP, which the server has not"}, p.problems)
 }

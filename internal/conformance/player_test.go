@@ -126,8 +126,7 @@ func (p *player) written() {
 func (p *player) overHTTP(i int) {
 	p.t.Helper()
 	l := &p.lines[i]
-	srv, ok := p.srv.(interface{ HTTPURL() string })
-	if !ok {
+	if p.web.url = p.srv.HTTPURL(); p.web.url == "" {
 		p.problem("line %d is of HTTP, which the server has not", l.n)
 		return
 	}
@@ -142,7 +141,6 @@ func (p *player) overHTTP(i int) {
 		p.written()
 	}
 	p.compared++
-	p.web.url = srv.HTTPURL()
 	p.found = append(p.found, p.web.differences(l.http, p.web.send(l.http))...)
 }
 
