@@ -12,7 +12,14 @@ const { randomBytes } = require('node:crypto');
 
 const Long = require('long');
 
-const { expectedVersion: expected, WrongExpectedVersionError, StreamDeletedError, UserCredentials } = require('node-eventstore-client');
+const {
+  expectedVersion: expected,
+  PersistentSubscriptionNakEventAction: nak,
+  PersistentSubscriptionSettings,
+  StreamDeletedError,
+  UserCredentials,
+  WrongExpectedVersionError,
+} = require('node-eventstore-client');
 
 const hardDeleted = '9223372036854775807'; // the last event number of a stream that was hard-deleted
 
@@ -409,6 +416,59 @@ scenario('catch-up subscription', 20, async (s) => {
   assert.equal(goesOn.events.items.length, 91);
   assert.equal(stopped.events.items.length, 120);
   s.details.whenLive = atStart; // how many events each had by then
+});
+
+scenario('persistent subscription', 20, async (s) => {
+  const [c, other] = [await s.connect(), await s.connect()];
+  const stream = s.stream();
+  await other.appendToStream(stream, expected.noStream, s.many(20));
+  const settings = PersistentSubscriptionSettings.create();
+  settings.startFrom = Long.ZERO;
+  assert.equal((await c.createPersistentSubscription(stream, 'g', settings)).status, 'success');
+  await assert.rejects(c.createPersistentSubscription(stream, 'g', settings), /already exists/);
+  await assert.rejects(c.connectToPersistentSubscription(stream, 'nope', () => {}), /Subscription not found/);
+
+  const [got, dropped] = [s.received(), s.received()];
+  const sub = await c.connectToPersistentSubscription(
+    stream, 'g', (_, e) => got.push(e), (_, reason) => dropped.push(reason), null, 5, false,
+  );
+  // A window of five is full until something is done with a message: one is wanted again, one parked, one passed over.
+  await got.waitFor(5);
+  const first = new Set();
+  for (let i = 0; i < 21; i++) {
+    if (got.items.length <= i) await got.waitFor(i + 1);
+    const e = got.items[i];
+    const n = num(e.originalEventNumber);
+    assert.ok(got.items.length <= i + 5, `${got.items.length} messages with ${i} done`);
+    if (n === 3 && !first.has(n)) sub.fail(e, nak.Retry, 'once more');
+    else if (n === 7) sub.fail(e, nak.Park, 'not now');
+    else if (n === 9) sub.fail(e, nak.Skip, 'never');
+    else sub.acknowledge(e);
+    first.add(n);
+  }
+  assert.deepEqual(numbersOf(got.items).filter((n) => n !== 3), range(0, 20).filter((n) => n !== 3));
+  assert.equal(numbersOf(got.items).filter((n) => n === 3).length, 2);
+
+  await other.appendToStream(stream, 19, s.many(2, 20));
+  await got.waitFor(23);
+  assert.deepEqual(numbersOf(got.items.slice(21)), [20, 21]);
+  sub.acknowledge(got.items.slice(21));
+  let parked;
+  do {
+    parked = await c.readStreamEventsForward(`$persistentsubscription-${stream}::g-parked`, 0, 10, true);
+  } while (parked.status === 'streamNotFound'); // nothing tells when it is written
+  assert.deepEqual(parked.events.map((e) => num(e.event.eventNumber)), [7]);
+  assert.match(String(parked.events[0].link.metadata), /not now/);
+
+  sub.stop();
+  await dropped.waitFor(1);
+  assert.deepEqual(dropped.items, ['userInitiated']);
+  await c.log.saw('SubscriptionDropped', 2); // one was the group that is none
+  const gone = s.received();
+  await other.connectToPersistentSubscription(stream, 'g', () => {}, (_, reason) => gone.push(reason));
+  assert.equal((await c.deletePersistentSubscription(stream, 'g')).status, 'success');
+  await gone.waitFor(1);
+  s.details.messages = got.items.length;
 });
 
 scenario('wrong password', 15, async (s) => {
