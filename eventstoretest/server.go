@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,6 +17,9 @@ import (
 // environment names the real server to test against: a whole target, such as tcp://admin:changeit@127.0.0.1:1113.
 const environment = "EVENTSTORE_TEST_TCP"
 
+// environmentHTTP names the HTTP side of that server.
+const environmentHTTP = "EVENTSTORE_TEST_HTTP"
+
 // probeTime is how long the real server may take to accept a first connection.
 const probeTime = 10 * time.Second
 
@@ -25,6 +29,7 @@ type Server struct {
 	network  Network
 	embedded bool
 	direct   *url.URL
+	http     string
 	proxy    *proxy
 }
 
@@ -43,9 +48,10 @@ func Run(tb testing.TB, opts ...Option) *Server {
 	var err error
 	if target := os.Getenv(environment); target == "" || cfg.embedded {
 		s.embedded = true
-		s.direct, err = startEmbedded(tb, &cfg)
+		s.direct, s.http, err = startEmbedded(tb, &cfg)
 	} else {
 		s.direct, err = findReal(tb.Context(), cfg.network, target)
+		s.http = strings.TrimSuffix(os.Getenv(environmentHTTP), "/")
 	}
 	if err != nil {
 		tb.Fatalf("eventstoretest: %v", err)
@@ -63,7 +69,7 @@ func Run(tb testing.TB, opts ...Option) *Server {
 	return s
 }
 
-func startEmbedded(tb testing.TB, cfg *config) (*url.URL, error) {
+func startEmbedded(tb testing.TB, cfg *config) (direct *url.URL, http string, err error) {
 	tb.Helper()
 	cfg.server.Listen = cfg.network.Listen
 	if cfg.now != nil {
@@ -75,7 +81,7 @@ func startEmbedded(tb testing.TB, cfg *config) (*url.URL, error) {
 	cfg.server.Projections = cfg.server.Projections || cfg.projections
 	srv, err := server.Start(cfg.server)
 	if err != nil {
-		return nil, fmt.Errorf("start the embedded server: %w", err)
+		return nil, "", fmt.Errorf("start the embedded server: %w", err)
 	}
 	tb.Cleanup(func() {
 		if err := srv.Close(); err != nil {
@@ -84,10 +90,10 @@ func startEmbedded(tb testing.TB, cfg *config) (*url.URL, error) {
 	})
 	u, err := url.Parse(srv.URL())
 	if err != nil {
-		return nil, fmt.Errorf("the embedded server's URL: %w", err)
+		return nil, "", fmt.Errorf("the embedded server's URL: %w", err)
 	}
 	u.User = url.UserPassword("admin", "changeit")
-	return u, nil
+	return u, srv.HTTPURL(), nil
 }
 
 // findReal reads the target and has a look whether somebody listens there: through the proxy a server that is not there
@@ -125,6 +131,11 @@ func (s *Server) URL() string {
 // DirectURL returns the target that leads to the server past the proxy, with the same credentials: for bytes that are no
 // frames, and for a client that the faults shall not meet. The clients that Server.Client makes go through the proxy.
 func (s *Server) DirectURL() string { return s.direct.String() }
+
+// HTTPURL returns the address of the server's HTTP side, such as http://127.0.0.1:2113, past the proxy and without
+// credentials: those of URL hold there too. It is "" for an embedded server without one, and for a real one whose HTTP
+// side the environment variable EVENTSTORE_TEST_HTTP does not name.
+func (s *Server) HTTPURL() string { return s.http }
 
 // Dial connects to an address over the network that the server is on, whichever that is: a dial function for
 // eventstore.WithDialer, and for raw connections.

@@ -4,11 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"net/url"
-	"os"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -36,10 +32,6 @@ func newGroup(t *testing.T, client *eventstore.Client, stream string, s persiste
 	t.Helper()
 	group := "g-" + uuid.NewString()
 	err := persistent.Create(within(t), client, stream, group, s)
-	var refused *eventstore.ServerError
-	if errors.As(err, &refused) && strings.Contains(refused.Message, "not supported by this server yet") {
-		t.Skip("NOT TESTED: this server has no persistent subscriptions yet")
-	}
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), hang)
@@ -418,11 +410,10 @@ func TestPersistentCompeting(t *testing.T) {
 
 // TestPersistentReplay: a parked message that is replayed is acknowledged by its parked link.
 func TestPersistentReplay(t *testing.T) {
-	target := os.Getenv("EVENTSTORE_TEST_HTTP")
-	if target == "" || os.Getenv("EVENTSTORE_TEST_TCP") == "" {
-		t.Skip("NOT TESTED: parked messages are replayed by HTTP; EVENTSTORE_TEST_HTTP names a server with its login beside EVENTSTORE_TEST_TCP")
+	srv, client, stream := withEvents(t, 2)
+	if srv.HTTPURL() == "" {
+		t.Skip("NOT TESTED: parked messages are replayed by HTTP, and EVENTSTORE_TEST_HTTP does not name that side of the server")
 	}
-	_, client, stream := withEvents(t, 2)
 	s := quick()
 	group := newGroup(t, client, stream, s)
 	g := joinGroup(t, client, persistent.Config{Stream: stream, Group: group, MessageTimeout: s.MessageTimeout})
@@ -430,15 +421,7 @@ func TestPersistentReplay(t *testing.T) {
 	require.NoError(t, g.Ack(t.Context(), all[0]))
 	require.NoError(t, g.Nack(t.Context(), persistent.Park, "later", all[1]))
 	entry := parked(t, client, stream, group, 1)[0]
-	u, err := url.Parse(target)
-	require.NoError(t, err)
-	r, err := http.NewRequestWithContext(within(t), http.MethodPost, u.JoinPath("subscriptions", stream, group, "replayParked").String(), http.NoBody)
-	require.NoError(t, err)
-	answer, err := http.DefaultClient.Do(r)
-	require.NoError(t, err)
-	require.NoError(t, answer.Body.Close())
-	http.DefaultClient.CloseIdleConnections()
-	require.Equal(t, http.StatusOK, answer.StatusCode)
+	require.NoError(t, adminOf(t, srv.HTTPURL(), "admin", "changeit").ReplayParked(within(t), stream, group))
 	m, err := g.Recv(within(t))
 	require.NoError(t, err)
 	require.Equal(t, all[1].Event.ID, m.Event.ID)
