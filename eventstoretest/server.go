@@ -17,7 +17,7 @@ import (
 // environment names the real server to test against: a whole target, such as tcp://admin:changeit@127.0.0.1:1113.
 const environment = "EVENTSTORE_TEST_TCP"
 
-// environmentHTTP names the HTTP side of that server.
+// environmentHTTP names its HTTP side, such as http://127.0.0.1:2113.
 const environmentHTTP = "EVENTSTORE_TEST_HTTP"
 
 // probeTime is how long the real server may take to accept a first connection.
@@ -50,8 +50,8 @@ func Run(tb testing.TB, opts ...Option) *Server {
 		s.embedded = true
 		s.direct, s.http, err = startEmbedded(tb, &cfg)
 	} else {
-		s.direct, err = findReal(tb.Context(), cfg.network, target)
 		s.http = strings.TrimSuffix(os.Getenv(environmentHTTP), "/")
+		s.direct, err = findReal(tb.Context(), cfg.network, target)
 	}
 	if err != nil {
 		tb.Fatalf("eventstoretest: %v", err)
@@ -69,7 +69,8 @@ func Run(tb testing.TB, opts ...Option) *Server {
 	return s
 }
 
-func startEmbedded(tb testing.TB, cfg *config) (direct *url.URL, http string, err error) {
+// startEmbedded returns the server's addresses: the one of clients and the one of HTTP.
+func startEmbedded(tb testing.TB, cfg *config) (u *url.URL, http string, err error) {
 	tb.Helper()
 	cfg.server.Listen = cfg.network.Listen
 	if cfg.now != nil {
@@ -88,7 +89,7 @@ func startEmbedded(tb testing.TB, cfg *config) (direct *url.URL, http string, er
 			tb.Errorf("eventstoretest: close the embedded server: %v", err)
 		}
 	})
-	u, err := url.Parse(srv.URL())
+	u, err = url.Parse(srv.URL())
 	if err != nil {
 		return nil, "", fmt.Errorf("the embedded server's URL: %w", err)
 	}
@@ -132,9 +133,8 @@ func (s *Server) URL() string {
 // frames, and for a client that the faults shall not meet. The clients that Server.Client makes go through the proxy.
 func (s *Server) DirectURL() string { return s.direct.String() }
 
-// HTTPURL returns the address of the server's HTTP side, such as http://127.0.0.1:2113, past the proxy and without
-// credentials: those of URL hold there too. It is "" for an embedded server without one, and for a real one whose HTTP
-// side the environment variable EVENTSTORE_TEST_HTTP does not name.
+// HTTPURL returns the address of the server's HTTP side, such as http://127.0.0.1:49152, or "" when it has none, or a real server's
+// is not named by EVENTSTORE_TEST_HTTP. No proxy is before it.
 func (s *Server) HTTPURL() string { return s.http }
 
 // Dial connects to an address over the network that the server is on, whichever that is: a dial function for

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,9 +32,10 @@ type line struct {
 	command messages.Command
 	flags   byte
 	id      messages.ID
-	auth    []string // login and password, or nil
-	body    []byte   // of bytes: these
-	whole   bool     // of bytes: they are one frame, whose command and id are above
+	auth    []string  // login and password, or nil
+	body    []byte    // of bytes: these
+	whole   bool      // of bytes: they are one frame, whose command and id are above
+	http    *httpPair // of a request by HTTP
 	// made: a request that the recording does not show, so that its answer need not be there either.
 	made bool
 }
@@ -51,7 +53,8 @@ const (
 	silence               // no answer came on the connection for a while
 	sendFailed            // the server has closed the connection of a client that did not read
 	remark                // nothing to play
-	beyond                // something that the player cannot do: HTTP, a signal to a process
+	overHTTP              // a request and its answer
+	beyond                // something that the player cannot do: a signal to a process
 )
 
 // remarks are the events that are only said.
@@ -125,6 +128,11 @@ func parseJSON(b []byte) (line, error) {
 		Cmd, Flags                            byte
 		Auth                                  []string
 		Raw                                   *string
+
+		Request, Reason, Body string  // of HTTP
+		Sent                  *string `json:"body_sent"`
+		Status                int
+		Headers               map[string]string
 	}
 	if err := json.Unmarshal(b, &in); err != nil {
 		return line{}, err
@@ -144,6 +152,16 @@ func parseJSON(b []byte) (line, error) {
 			l.kind = silence
 		case in.Event == "send failed":
 			l.kind = sendFailed
+		case in.Event == "http" && in.Status != 0:
+			l.kind, l.http = overHTTP, &httpPair{n: in.N, login: in.Auth, header: http.Header{}}
+			l.http.method, l.http.path, _ = strings.Cut(in.Request, " ")
+			if in.Sent != nil {
+				l.http.body, l.http.hasBody = *in.Sent, true
+			}
+			l.http.answer = httpReply{status: in.Status, reason: in.Reason, header: http.Header{}, body: strings.TrimSpace(in.Body)}
+			for name, value := range in.Headers {
+				l.http.answer.header.Set(name, value)
+			}
 		case !slices.Contains(remarks, in.Event):
 			l.kind = beyond
 		}

@@ -49,7 +49,6 @@ type recording struct {
 	owns   []own
 	before []earlier
 	bytes  []inBytes
-	events []inEvent
 	loose  time.Duration // how much earlier or later than recorded the server may be, beside the usual
 	diffs  []expected
 }
@@ -112,20 +111,6 @@ type inBytes struct {
 	why   string
 }
 
-// inEvent is what the recording did by HTTP: what came of it in the log is written by the administrator in its place.
-type inEvent struct {
-	n      int
-	stream string
-	data   string // JSON, or deleted: the stream is deleted, softly
-	why    string
-}
-
-const deleted = "deleted"
-
-func (e inEvent) String() string {
-	return fmt.Sprintf("line %d in an event of %s (%s)", e.n, e.stream, e.why)
-}
-
 // expected is a difference that is there for a reason.
 type expected struct {
 	difference // ours "*": whatever it is
@@ -170,7 +155,6 @@ var kinds = []struct {
 	{"own", 4},
 	{"before", 7},
 	{"bytes", 6},
-	{"event", 6},
 	{"diff", 7},
 }
 
@@ -233,8 +217,6 @@ func (m *manifest) entry(columns []string) error {
 		return r.storeBefore(columns[2:])
 	case "bytes":
 		return r.tellInBytes(columns[2:])
-	case "event":
-		return r.tellInEvents(columns[2:])
 	default:
 		return r.expect(columns[2:])
 	}
@@ -310,12 +292,6 @@ func (r *recording) tellInBytes(columns []string) error {
 	said.bytes, errs[2] = hex.DecodeString(columns[2])
 	r.bytes = append(r.bytes, said)
 	return errors.Join(errs[:]...)
-}
-
-func (r *recording) tellInEvents(columns []string) error {
-	n, err := strconv.Atoi(columns[0])
-	r.events = append(r.events, inEvent{n, columns[1], columns[2], columns[3]})
-	return err
 }
 
 func (r *recording) expect(columns []string) error {

@@ -28,6 +28,7 @@ const hang = 30 * time.Second
 // A dialer is a server as raw peers see it.
 type dialer interface {
 	DirectURL() string
+	HTTPURL() string
 	Dial(ctx context.Context, network, addr string) (net.Conn, error)
 }
 

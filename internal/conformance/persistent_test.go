@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/goeventstore/eventstore"
+	"github.com/goeventstore/eventstore/admin"
 	"github.com/goeventstore/eventstore/eventstoretest"
 	"github.com/goeventstore/eventstore/persistent"
 )
@@ -408,28 +409,48 @@ func TestPersistentCompeting(t *testing.T) {
 	}
 }
 
-// TestPersistentReplay: a parked message that is replayed is acknowledged by its parked link.
+// TestPersistentReplay: a parked message that is replayed is acknowledged by its parked link, and told of over HTTP.
 func TestPersistentReplay(t *testing.T) {
 	srv, client, stream := withEvents(t, 2)
 	if srv.HTTPURL() == "" {
-		t.Skip("NOT TESTED: parked messages are replayed by HTTP, and EVENTSTORE_TEST_HTTP does not name that side of the server")
+		t.Skip("NOT TESTED: parked messages are replayed by HTTP; EVENTSTORE_TEST_HTTP names that of the server of EVENTSTORE_TEST_TCP")
 	}
+	ctx := within(t)
+	a := adminOf(t, srv.HTTPURL(), "admin", "changeit")
 	s := quick()
 	group := newGroup(t, client, stream, s)
+	require.ErrorIs(t, a.ReplayParked(ctx, stream, "nope"), admin.ErrNotFound)
+	require.ErrorIs(t, adminOf(t, srv.HTTPURL(), "", "").ReplayParked(ctx, stream, group), eventstore.ErrAccessDenied)
 	g := joinGroup(t, client, persistent.Config{Stream: stream, Group: group, MessageTimeout: s.MessageTimeout})
 	all := takes(t, g, 0, 1)
 	require.NoError(t, g.Ack(t.Context(), all[0]))
 	require.NoError(t, g.Nack(t.Context(), persistent.Park, "later", all[1]))
 	entry := parked(t, client, stream, group, 1)[0]
-	require.NoError(t, adminOf(t, srv.HTTPURL(), "admin", "changeit").ReplayParked(within(t), stream, group))
-	m, err := g.Recv(within(t))
+
+	n, err := a.ParkedCount(ctx, stream, group)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, n)
+	messages, err := a.Parked(ctx, stream, group, 10)
+	require.NoError(t, err)
+	require.Len(t, messages, 1)
+	require.Equal(t, stream, messages[0].Stream)
+	require.EqualValues(t, 1, messages[0].EventNumber)
+	require.Contains(t, messages[0].Reason, "later")
+	info, err := a.Group(ctx, stream, group)
+	require.NoError(t, err)
+	require.Equal(t, 1, info.Connections)
+	require.EqualValues(t, 1, info.LastKnown)
+	require.Equal(t, s.MessageTimeout, info.Settings.MessageTimeout)
+
+	require.NoError(t, a.ReplayParked(ctx, stream, group))
+	m, err := g.Recv(ctx)
 	require.NoError(t, err)
 	require.Equal(t, all[1].Event.ID, m.Event.ID)
 	require.Equal(t, entry.Link.ID, m.Link.ID)
 	require.NoError(t, g.Ack(t.Context(), m))
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second) // longer than the time-out
+	quiet, cancel := context.WithTimeout(t.Context(), 3*time.Second) // longer than the time-out
 	defer cancel()
-	_, err = g.Recv(ctx)
+	_, err = g.Recv(quiet)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
 

@@ -5,14 +5,10 @@ import (
 	"io"
 	"net"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/goeventstore/eventstore/messages"
-	"github.com/goeventstore/eventstore/messages/pb"
 )
 
 // player plays a recording to a server. A request is sent when all answers that were recorded before it have come, and
@@ -33,8 +29,8 @@ type player struct {
 	pending []*line                  // answers that are due
 	ended   map[string]bool          // connections that are closed
 	deaf    map[string]chan struct{} // connections whose client does not read, until theirs is closed
-	ready   func()                   // waits until the next request may be sent, nil if it always may
-	worked  *line                    // an ack or a nak, which no answer tells of, whose client may have waited for what comes of it
+	web     httpPlayer
+	ready   func() // waits until the next request may be sent, nil if it always may
 }
 
 func newPlayer(tb testing.TB, srv dialer, rec *recording, lines []line) *player {
@@ -43,7 +39,7 @@ func newPlayer(tb testing.TB, srv dialer, rec *recording, lines []line) *player 
 		playing: newPlaying(tb, srv, rec, lines), peers: map[string]*peer{},
 		beats: map[exchange]bool{}, missing: map[exchange]bool{}, last: map[exchange]int{}, lastOf: map[string]int{},
 		open: map[exchange]bool{}, sent: map[string]bool{}, unsent: map[string][]byte{}, ended: map[string]bool{},
-		deaf: map[string]chan struct{}{},
+		deaf: map[string]chan struct{}{}, web: httpPlayer{t: tb, ids: map[string]string{}},
 	}
 }
 
@@ -58,7 +54,6 @@ func (p *player) play() {
 		if fromClient := l.kind == request || l.kind == rawBytes; fromClient && len(p.pending) > 0 {
 			p.settle()
 		}
-		p.workOut(l)
 		switch _, played := p.last[l.exchange()]; {
 		case p.skip(l, played):
 		case l.kind == connected:
@@ -95,7 +90,8 @@ func (p *player) play() {
 		case l.kind == clientClosed:
 			p.settle()
 			p.finish(l.conn)
-		case l.kind == beyond && p.inEvents(l):
+		case l.kind == overHTTP:
+			p.overHTTP(i)
 		case l.kind == beyond:
 			p.problem("line %d is nothing that can be played, and not left out", l.n)
 		}
@@ -117,47 +113,35 @@ func (p *player) rest(conn string) {
 	if p.sent[conn] {
 		p.reach(conn)
 	}
+	p.written()
+}
+
+// written returns when all is written that was to be.
+func (p *player) written() {
+	p.t.Helper()
 	p.asker().call(&messages.Append{Stream: "nobody-writes-this", Expected: 1 << 40, RequireLeader: true})
 }
 
-// inEvents has the administrator write what the manifest has in the place of a line, and reports whether there is
-// anything.
-func (p *player) inEvents(l *line) bool {
+// overHTTP plays a request by HTTP. Its line stands where it was answered, behind what came of it on other connections by then.
+func (p *player) overHTTP(i int) {
 	p.t.Helper()
-	i := slices.IndexFunc(p.rec.events, func(e inEvent) bool { return e.n == l.n })
-	if i < 0 {
-		return false
+	l := &p.lines[i]
+	if p.web.url = p.srv.HTTPURL(); p.web.url == "" {
+		p.problem("line %d is of HTTP, which the server has not", l.n)
+		return
 	}
-	p.settle()
-	e := &p.rec.events[i]
-	admin := p.asker()
-	if e.data == deleted {
-		var m pb.DeleteStreamCompleted
-		admin.call(deleteOf(e.stream, -2, false), admin.admin()...).into(p.t, messages.DeleteStreamCompleted, &m)
-		if m.GetResult() != messages.Success {
-			p.problem("%s: %s", e, m.GetMessage())
-		}
-		return true
+	for conn := range p.sent {
+		p.reach(conn)
 	}
-	p.writeEvent(e.stream, e.data, e.String())
-	return true
-}
-
-// writeEvent has the administrator write an event for a reason.
-func (p *player) writeEvent(stream, data, why string) {
-	p.t.Helper()
-	admin := p.asker()
-	eventType := "t"
-	if strings.HasPrefix(stream, "$$") {
-		eventType = "$metadata"
+	asked := i
+	for asked > 0 && p.lines[asked-1].kind == reply {
+		asked--
 	}
-	var m pb.WriteEventsCompleted
-	admin.call(&messages.Append{Stream: stream, Expected: -2, RequireLeader: true, Events: []messages.NewEvent{
-		{ID: uuid.New(), Type: eventType, ContentType: 1, Data: []byte(data)},
-	}}, admin.admin()...).into(p.t, messages.WriteEventsCompleted, &m)
-	if m.GetResult() != messages.Success {
-		p.problem("%s: %s", why, m.GetMessage())
+	if asked > 0 && p.lines[asked].ms-p.lines[asked-1].ms > pause {
+		p.written()
 	}
+	p.compared++
+	p.found = append(p.found, p.web.differences(l.http, p.web.send(l.http))...)
 }
 
 // conns are the names of the connections, in the order of the recording.
@@ -215,28 +199,6 @@ func (p *player) request(l *line) {
 	p.lastOf[l.conn] = l.n
 	p.unsent[l.conn] = append(p.unsent[l.conn], l.encode(body)...)
 	p.sent[l.conn] = true
-	if l.command == messages.PersistentSubscriptionAckEvents || l.command == messages.PersistentSubscriptionNakEvents {
-		p.worked = l
-	}
-}
-
-// workOut waits until what an ack or a nak has written is stored, if the client waited before the line. The writer is asked
-// for something else behind it, which he refuses.
-func (p *player) workOut(l *line) {
-	p.t.Helper()
-	const waited = 50 // ms
-	if p.worked == nil || l.ms < p.worked.ms+waited {
-		return
-	}
-	conn := p.worked.conn
-	p.worked = nil
-	if p.ended[conn] {
-		return
-	}
-	p.settle()
-	p.reach(conn)
-	admin := p.asker()
-	admin.call(deleteOf("nothing", 7, false), admin.admin()...)
 }
 
 // flush sends what was gathered for a connection.

@@ -199,11 +199,6 @@ func (p *playing) coverage() {
 			p.problem("%s: there is no request", left)
 		}
 	}
-	for _, e := range p.rec.events {
-		if !slices.ContainsFunc(p.lines, func(l line) bool { return l.n == e.n && l.kind == beyond }) {
-			p.problem("%s: there is nothing that it stands for", e)
-		}
-	}
 	for k, o := range p.rec.owns {
 		if !p.owns[k] {
 			p.problem("%s: nothing differs, delete the entry", o)

@@ -31,11 +31,11 @@ func TestReplay(t *testing.T) {
 			var p *playing
 			switch rec.mode {
 			case modeReplay:
-				replay := newPlayer(t, eventstoretest.Run(t, eventstoretest.ForceEmbedded()), rec, lines)
+				replay := newPlayer(t, newServed(t, server.Config{}), rec, lines)
 				replay.play()
 				p = replay.playing
 			case modeProjections:
-				srv := newProjecting(t)
+				srv := newServed(t, server.Config{Projections: true})
 				replay := newPlayer(t, srv, rec, lines)
 				replay.ready = func() { require.NoError(t, srv.WaitForProjections(t.Context())) }
 				replay.play()
@@ -58,26 +58,26 @@ func TestReplay(t *testing.T) {
 	}
 }
 
-// projecting is an embedded server with projections, which can be waited for.
-type projecting struct {
+// served is an embedded server without a proxy before it, and with all that it has: HTTP, and projections that can be waited for.
+type served struct {
 	net.Dialer
 	*server.Server
 }
 
-func newProjecting(tb testing.TB) *projecting {
+func newServed(tb testing.TB, cfg server.Config) *served {
 	tb.Helper()
-	srv, err := server.Start(server.Config{Projections: true})
+	srv, err := server.Start(cfg)
 	require.NoError(tb, err)
 	tb.Cleanup(func() { require.NoError(tb, srv.Close()) })
-	return &projecting{Server: srv}
+	return &served{Server: srv}
 }
 
 // DirectURL is the server's URL with the credentials of its administrator.
-func (p *projecting) DirectURL() string {
+func (p *served) DirectURL() string {
 	return strings.Replace(p.URL(), "//", "//admin:changeit@", 1)
 }
 
-func (p *projecting) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
+func (p *served) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	return p.DialContext(ctx, network, addr)
 }
 
