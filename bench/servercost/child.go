@@ -167,7 +167,7 @@ func (c *loadCase) sample(conn net.Conn, look func() (cost, error)) (s sample, e
 	} else if l, err = newLoad(conn, c); err != nil {
 		return sample{}, err
 	}
-	if err := l.run(c.Ops / 10); err != nil { // to warm up
+	if err := l.run(c.Ops / 2); err != nil { // to warm up, and to fill what is bounded: the memory of ids takes 200,000
 		return sample{}, err
 	}
 	before, err := look()
