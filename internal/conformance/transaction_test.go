@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
@@ -345,7 +346,10 @@ func TestTransactionOfMetadata(t *testing.T) {
 	transaction = p.start("$$"+stream, -2)
 	p.call(writeTo(transaction, messages.NewEvent{ID: uuid.New(), Type: "$metadata", ContentType: 1, Data: []byte(`{"k":1}`)}))
 	p.commits(transaction, 3, 3)
-	p.undeleted(stream)
+	// The stream is there with the first of them, and a real server may need a moment for its own.
+	require.Eventually(t, func() bool {
+		return p.readEvent("$$"+stream, -1).GetEvent().GetEvent().GetEventNumber() == 4
+	}, hang, time.Millisecond)
 	require.JSONEq(t, `{"k":1,"$tb":3}`, string(p.readEvent("$$"+stream, -1).GetEvent().GetEvent().GetData()))
 }
 
