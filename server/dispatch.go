@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/goeventstore/eventstore/messages"
+	"github.com/goeventstore/eventstore/messages/pb"
 )
 
 // How a command is served.
@@ -118,6 +119,8 @@ func (c *session) dispatch(f *messages.Frame, u *user) error {
 		c.badRequest(f, "")
 	case s.serve == nil:
 		c.badRequest(f, "")
+	case c.server.leaving.Load() && f.Command != messages.Ping: // 4.19
+		return c.replyMessage(messages.NotHandled, f.ID, &pb.NotHandled{Reason: pb.NotHandled_NotReady.Enum()})
 	default:
 		return s.serve(c, f, u)
 	}

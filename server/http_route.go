@@ -3,7 +3,6 @@ package server
 import (
 	"bufio"
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -84,7 +83,7 @@ const (
 )
 
 func newHTTPAPI(s *Server, side *httpSide, cfg *Config) *httpAPI {
-	a := &httpAPI{Server: s, side: side, started: time.Now(), shutdown: s.closeSoon}
+	a := &httpAPI{Server: s, side: side, started: time.Now(), shutdown: s.shutDown}
 	a.node = newNodeIdentity(s, side, cfg)
 	a.routes = slices.Concat(a.nodeRoutes(), a.userRoutes(), a.groupRoutes(), a.projectionRoutes(), a.streamRoutes())
 	for i := range a.routes {
@@ -347,13 +346,4 @@ func oneLine(text string) string {
 		}
 		return r
 	}, text)
-}
-
-// closeSoon ends the server from inside: Close waits for the request that asked for it.
-func (s *Server) closeSoon() {
-	go func() {
-		if err := s.Close(); err != nil {
-			s.log.LogAttrs(context.Background(), slog.LevelError, "the server did not close well", slog.Any("err", err))
-		}
-	}()
 }

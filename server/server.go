@@ -80,6 +80,7 @@ type Server struct {
 	writer        *writer
 	projector     *projector // nil without projections
 
+	leaving   atomic.Bool   // it was told to shut down, and takes no requests any more
 	stop      chan struct{} // closed by Close: nobody sends
 	closeOnce sync.Once
 	closeErr  error
