@@ -5,6 +5,7 @@
 // and order of fields. What is deliberately different is listed in the project's DESIGN.md, each with its reason: mostly
 // where a real server hangs, ends itself or sends what clients cannot take.
 //
-// The commands that are known and not served yet are answered with BadRequest, whose second line says so; see the
-// table in dispatch.go.
+// Everything is in memory and gone with Close. Config.Projections keeps the index streams of the system's projections.
+// Beside the protocol there is an HTTP side for what has no requests there: users, projections, the state of persistent
+// subscriptions, and streams as JSON for people and scripts.
 package server

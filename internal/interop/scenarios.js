@@ -13,9 +13,11 @@ const { randomBytes } = require('node:crypto');
 const Long = require('long');
 
 const {
+  AccessDeniedError,
   expectedVersion: expected,
   PersistentSubscriptionNakEventAction: nak,
   PersistentSubscriptionSettings,
+  positions,
   StreamDeletedError,
   UserCredentials,
   WrongExpectedVersionError,
@@ -69,6 +71,7 @@ function known(result, last) {
 
 const isWrongVersion = (err) => err instanceof WrongExpectedVersionError && err.name === 'WrongExpectedVersionError';
 const isStreamDeleted = (err) => err instanceof StreamDeletedError && err.name === 'StreamDeletedError';
+const isAccessDenied = (err) => err instanceof AccessDeniedError && err.name === 'AccessDeniedError';
 const isNotAuthenticated = (err) => /Not Authenticated/.test(err.message);
 
 scenario('connect', 10, async (s) => {
@@ -469,6 +472,73 @@ scenario('persistent subscription', 20, async (s) => {
   assert.equal((await c.deletePersistentSubscription(stream, 'g')).status, 'success');
   await gone.waitFor(1);
   s.details.messages = got.items.length;
+});
+
+scenario('metadata', 10, async (s) => {
+  const c = await s.connect();
+  const stream = s.stream();
+  assert.equal(num((await c.getStreamMetadataRaw(stream)).metastreamVersion), -1);
+  appended(await c.appendToStream(stream, expected.noStream, s.many(5)), 4);
+  let m = await c.getStreamMetadataRaw(stream); // of a stream that is there: a success without an event
+  assert.deepEqual([num(m.metastreamVersion), m.streamMetadata, m.isStreamDeleted], [-1, null, false]);
+
+  appended(await c.setStreamMetadataRaw(stream, -1, { $maxCount: 2, owner: 'Ada' }), 0);
+  await assert.rejects(c.setStreamMetadataRaw(stream, -1, {}), isWrongVersion);
+  m = await c.getStreamMetadataRaw(stream);
+  assert.deepEqual([num(m.metastreamVersion), m.streamMetadata], [0, { $maxCount: 2, owner: 'Ada' }]);
+  page(await c.readStreamEventsForward(stream, 0, 2), { status: 'success', numbers: [], next: 3, last: 4, end: false });
+  page(await c.readStreamEventsForward(stream, 3, 10), { status: 'success', numbers: [3, 4], next: 5, last: 4, end: true });
+  page(await c.readStreamEventsBackward(stream, -1, 10), { status: 'success', numbers: [4, 3], next: -1, last: 4, end: true });
+  assert.equal((await c.readEvent(stream, 2)).status, 'notFound');
+
+  appended(await c.setStreamMetadataRaw(stream, 0, { $acl: { $r: '$admins', $w: '$all' } }), 1);
+  const anonymous = await s.connect({ defaultUserCredentials: null });
+  await assert.rejects(anonymous.readEvent(stream, 0), isAccessDenied);
+  await assert.rejects(anonymous.readStreamEventsForward(stream, 0, 1), isAccessDenied);
+  appended(await anonymous.appendToStream(stream, 4, s.json(5)), 5);
+  assert.equal((await c.readEvent(stream, 0)).status, 'success', 'nothing is hidden any more');
+});
+
+scenario('transaction', 10, async (s) => {
+  const c = await s.connect();
+  const stream = s.stream();
+  const tx = await c.startTransaction(stream, expected.noStream);
+  await tx.write(s.many(2));
+  appended(await c.appendToStream(s.stream('between'), expected.any, s.json(0)), 0);
+  await tx.write(s.many(1, 2));
+  assert.equal((await c.readEvent(stream, 0)).status, 'noStream', 'nothing is seen before the commit');
+  wrote(await tx.commit(), 2);
+  page(await c.readStreamEventsForward(stream, 0, 10), { status: 'success', numbers: [0, 1, 2], next: 3, last: 2, end: true });
+
+  const late = await c.startTransaction(stream, expected.noStream);
+  await late.write(s.many(1));
+  await assert.rejects(late.commit(), isWrongVersion);
+});
+
+scenario('read all', 15, async (s) => {
+  const c = await s.connect();
+  const [a, b] = [s.stream('a'), s.stream('b')];
+  const mine = (events) => events.filter((e) => [a, b].includes(e.originalStreamId)).map((e) => `${e.originalEventNumber}@${e.originalStreamId}`);
+  const first = await c.appendToStream(a, expected.noStream, s.json(0));
+  appended(first, 0);
+  appended(await c.appendToStream(b, expected.noStream, s.many(2)), 1);
+  appended(await c.appendToStream(a, 0, s.json(1)), 1);
+  const want = [`0@${a}`, `0@${b}`, `1@${b}`, `1@${a}`];
+
+  for (const count of [1, 3, 4096]) {
+    const forward = [];
+    let slice = await c.readAllEventsForward(first.logPosition, count, false);
+    for (; !slice.isEndOfStream; slice = await c.readAllEventsForward(slice.nextPosition, count, false)) forward.push(...mine(slice.events));
+    assert.deepEqual(forward, want);
+    const backward = [];
+    let back = await c.readAllEventsBackward(positions.end, count, false);
+    for (; backward.length < want.length && !back.isEndOfStream; back = await c.readAllEventsBackward(back.nextPosition, count, false)) {
+      backward.push(...mine(back.events));
+    }
+    assert.deepEqual(backward, want.slice().reverse());
+  }
+  const anonymous = await s.connect({ defaultUserCredentials: null });
+  await assert.rejects(anonymous.readAllEventsForward(first.logPosition, 1, false), isAccessDenied);
 });
 
 scenario('wrong password', 15, async (s) => {
