@@ -41,7 +41,7 @@ type Result struct {
 	P50     time.Duration // of one append, if one is in flight
 }
 
-// Cost is what a process has used.
+// Cost is what a process has used so far, or between two looks.
 type Cost struct {
 	CPU           time.Duration // user and system
 	Allocs, Bytes uint64

@@ -46,7 +46,7 @@ func (t *Task) Measure(load Load) (r Result, err error) {
 		turn.times = make([]time.Duration, 0, 1<<20)
 	}
 	runtime.GC() // what the warm-up left is not of the measured part
-	stop, err := startProfile(t.Profile)
+	stop, err := StartProfile(t.Profile)
 	if err != nil {
 		return r, err
 	}
@@ -54,7 +54,7 @@ func (t *Task) Measure(load Load) (r Result, err error) {
 	time.AfterFunc(t.Run, func() { turn.over.Store(true) })
 	r.Ops, err = load.Run(turn)
 	r.Elapsed = time.Since(start)
-	r.Cost = Used().since(before)
+	r.Cost = Used().Since(before)
 	stop()
 	if n := len(turn.times); n > 0 {
 		slices.Sort(turn.times)
@@ -63,7 +63,8 @@ func (t *Task) Measure(load Load) (r Result, err error) {
 	return r, err
 }
 
-func startProfile(file string) (stop func(), err error) {
+// StartProfile writes a CPU profile to the file until stop is called. With no file's name it does nothing.
+func StartProfile(file string) (stop func(), err error) {
 	if file == "" {
 		return func() {}, nil
 	}
@@ -80,6 +81,7 @@ func startProfile(file string) (stop func(), err error) {
 	}, nil
 }
 
-func (c Cost) since(before Cost) Cost {
+// Since returns what was used between two looks.
+func (c Cost) Since(before Cost) Cost {
 	return Cost{CPU: c.CPU - before.CPU, Allocs: c.Allocs - before.Allocs, Bytes: c.Bytes - before.Bytes}
 }

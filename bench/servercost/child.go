@@ -8,12 +8,12 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"runtime/pprof"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/goeventstore/eventstore/bench/canned"
+	"github.com/goeventstore/eventstore/bench/contend"
 	"github.com/goeventstore/eventstore/internal/memnet"
 	"github.com/goeventstore/eventstore/server"
 )
@@ -43,13 +43,11 @@ func startServer(name string, listen func(network, addr string) (net.Listener, e
 // runChild is the process of a server. Over TCP it prints its address and then, for each line that it reads, what it has
 // used so far. Over memory it runs the load by itself, and prints the sample.
 func runChild(name string, memory bool, profile string) (err error) {
-	if profile != "" {
-		stop, err := startProfile(profile)
-		if err != nil {
-			return err
-		}
-		defer stop()
+	stop, err := contend.StartProfile(profile)
+	if err != nil {
+		return err
 	}
+	defer stop()
 	in := json.NewDecoder(os.Stdin)
 	out := json.NewEncoder(os.Stdout)
 	if memory {
@@ -68,27 +66,13 @@ func runChild(name string, memory bool, profile string) (err error) {
 	for err = out.Encode(addr); err == nil; {
 		var look bool
 		if err = in.Decode(&look); err == nil {
-			err = out.Encode(used())
+			err = out.Encode(contend.Used())
 		}
 	}
 	if errors.Is(err, io.EOF) {
 		return nil
 	}
 	return err
-}
-
-func startProfile(file string) (stop func(), err error) {
-	f, err := os.Create(file) //nolint:gosec // it is named by who runs the program
-	if err != nil {
-		return nil, err
-	}
-	if err := pprof.StartCPUProfile(f); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return func() {
-		pprof.StopCPUProfile()
-		_ = f.Close()
-	}, nil
 }
 
 // overMemory measures a case in this process.
@@ -102,7 +86,7 @@ func (c *loadCase) overMemory(name string) (sample, error) {
 	if err != nil {
 		return sample{}, errors.Join(err, end.Close())
 	}
-	s, err := c.sample(conn, func() (cost, error) { return used(), nil })
+	s, err := c.sample(conn, func() (contend.Cost, error) { return contend.Used(), nil })
 	return s, errors.Join(err, closed(conn), end.Close())
 }
 
@@ -141,7 +125,7 @@ func (c *loadCase) measure(name, profile string) (s sample, err error) {
 		return s, err
 	}
 	defer func() { err = errors.Join(err, closed(conn)) }()
-	return c.sample(conn, func() (u cost, err error) {
+	return c.sample(conn, func() (u contend.Cost, err error) {
 		return u, errors.Join(out.Encode(true), in.Decode(&u))
 	})
 }
@@ -155,7 +139,7 @@ func closed(conn net.Conn) error {
 }
 
 // sample runs the load and looks before and after it what the server has used.
-func (c *loadCase) sample(conn net.Conn, look func() (cost, error)) (s sample, err error) {
+func (c *loadCase) sample(conn net.Conn, look func() (contend.Cost, error)) (s sample, err error) {
 	var l interface{ run(ops int) error }
 	if c.Callers {
 		callers, err := newCallers(conn, c)
@@ -180,5 +164,5 @@ func (c *loadCase) sample(conn net.Conn, look func() (cost, error)) (s sample, e
 	}
 	elapsed := time.Since(start)
 	after, err := look()
-	return sample{Cost: after.since(before), Ops: c.Ops, Elapsed: elapsed}, err
+	return sample{Cost: after.Since(before), Ops: c.Ops, Elapsed: elapsed}, err
 }

@@ -27,6 +27,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/goeventstore/eventstore/bench/contend"
 )
 
 func main() {
@@ -58,7 +60,7 @@ type options struct {
 
 // sample is what one server did in one round.
 type sample struct {
-	Cost    cost
+	Cost    contend.Cost
 	Ops     int
 	Elapsed time.Duration
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/goeventstore/eventstore/bench/contend"
 )
 
 // Every request of the load is one that both servers answer with a success: load.check looks.
@@ -34,8 +36,8 @@ func TestAppendsAreNew(t *testing.T) {
 func TestTable(t *testing.T) {
 	var out bytes.Buffer
 	best := [2]sample{
-		{Cost: cost{CPU: time.Second, Allocs: 10, Bytes: 100}, Ops: 10, Elapsed: time.Second},
-		{Cost: cost{CPU: 5 * time.Second, Allocs: 20, Bytes: 200}, Ops: 10, Elapsed: time.Second},
+		{Cost: contend.Cost{CPU: time.Second, Allocs: 10, Bytes: 100}, Ops: 10, Elapsed: time.Second},
+		{Cost: contend.Cost{CPU: 5 * time.Second, Allocs: 20, Bytes: 200}, Ops: 10, Elapsed: time.Second},
 	}
 	(&loadCase{Name: "a case", Limit: 4}).print(&out, best, 5)
 	require.Equal(t, "a case\tcanned\t100ms\t10\t1.000\t10\t\t\t\n"+

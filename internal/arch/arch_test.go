@@ -75,7 +75,7 @@ var table = []row{
 	{pkg: "bench/canned", imports: []string{"messages"}},
 	{pkg: "bench/contend"},
 	{pkg: "bench/gesclient", imports: []string{"bench/contend"}}, // nothing of ours that has dependencies
-	{pkg: "bench/servercost", imports: []string{".", "bench/canned", "server", "messages", "internal/memnet"}},
+	{pkg: "bench/servercost", imports: []string{".", "bench/canned", "bench/contend", "server", "messages", "internal/memnet"}},
 	{pkg: "internal/interop", imports: []string{".", "messages"}},
 }
 
