@@ -108,18 +108,22 @@ func (c *Conn) askForLife() {
 func (c *Conn) expire(now time.Duration) time.Duration {
 	for {
 		c.mu.Lock()
-		w, k, cause := c.table.expired(now, c.cfg.Timeout, c.written.Load(), c.received.Load())
-		next := now + c.cfg.Timeout
-		if c.table.first != nil {
-			next = c.table.first.deadline
-		}
+		due, next := c.table.due(now, now+c.cfg.Timeout)
 		c.mu.Unlock()
-		if w == nil {
+		if len(due) == 0 {
 			return next
 		}
-		unsent, still := cause.(*UnsentError) //nolint:errorlint // as expired made it
-		if !still || !w.(Patient).Unsent(k, unsent) && c.Forget(k) {
-			w.End(cause)
+		for _, k := range due {
+			c.mu.Lock()
+			w, cause := c.table.expire(k, now, c.cfg.Timeout, c.written.Load(), c.received.Load())
+			c.mu.Unlock()
+			if w == nil {
+				continue
+			}
+			unsent, still := cause.(*UnsentError) //nolint:errorlint // as expire made it
+			if !still || !w.(Patient).Unsent(k, unsent) && c.Forget(k) {
+				w.End(cause)
+			}
 		}
 	}
 }

@@ -106,7 +106,7 @@ func Dial(ctx context.Context, cfg Config) (*Conn, error) {
 		stop:  make(chan struct{}),
 		done:  make(chan struct{}),
 	}
-	c.table.far = make(map[Ticket]*entry)
+	c.table = newTable()
 	c.out.wake = make(chan struct{}, 1)
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)

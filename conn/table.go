@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
-	"maps"
+	"iter"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -80,28 +80,35 @@ const (
 const handshake Ticket = 0x0a0d0a0d0a0d0a0d
 
 // table knows who waits for what. Correlation ids are a random prefix of the connection and a count, so that finding
-// a waiter is a look-up by a number, and those that wait at one time have mostly numbers next to each other.
+// a waiter is a look-up by a number, and those that wait at one time have mostly numbers next to each other: each has its
+// place by the end of its number.
 type table struct {
 	prefix [8]byte
 	last   atomic.Uint64     // the newest ticket
-	near   [near]*entry      // by the end of the ticket
+	near   []entry           // by the end of the ticket; a power of two
 	far    map[Ticket]*entry // those whose place in near is taken, by one that waits for long
 	calls  int               // entries that are no exchange
-	free   *entry            // entries to use again, linked by next
-	// Calls with a time limit, in the order of their deadlines: the limit is the same for all, so that is the order
-	// in which they were sent.
-	first, newest *entry
 }
 
+// entry is one who waits, and a free place when nobody does.
 type entry struct {
-	ticket     Ticket
-	waiter     Waiter
-	mode       mode
-	deadline   time.Duration // since the connection's epoch
-	size, end  int64         // of the request: how long it is, and where it ends among all bytes of the outbox
-	received   int64         // bytes that had come when it was made
-	unsent     bool          // the request was not written when its time was up
-	prev, next *entry
+	waiter   Waiter // nil: free
+	ticket   Ticket
+	deadline time.Duration // of a call with a time limit, since the connection's epoch
+	end      int64         // where the request ends among all bytes of the outbox
+	received int64         // bytes that had come when it was made
+	size     int32         // of the request
+	mode     mode
+	unsent   bool // the request was not written when its time was up
+}
+
+const (
+	firstPlaces = 64
+	mostPlaces  = 4096
+)
+
+func newTable() table {
+	return table{near: make([]entry, firstPlaces), far: make(map[Ticket]*entry)}
 }
 
 func (t *table) id(k Ticket) (id messages.ID) {
@@ -115,121 +122,129 @@ func (t *table) ticket(id messages.ID) (Ticket, bool) {
 	return Ticket(binary.LittleEndian.Uint64(id[8:])), [8]byte(id[:8]) == t.prefix
 }
 
-// near is how many tickets in a row are found without the map.
-const near = 4096
+func (t *table) place(k Ticket) *entry { return &t.near[uint64(k)%uint64(len(t.near))] }
 
 func (t *table) find(k Ticket) *entry {
-	if e := t.near[k%near]; e != nil && e.ticket == k {
+	if e := t.place(k); e.ticket == k && e.waiter != nil {
 		return e
 	}
 	return t.far[k]
 }
 
-func (t *table) add(k Ticket, w Waiter, m mode, deadline time.Duration, size, end, received int64) {
-	e := t.free
-	if e != nil {
-		t.free = e.next
-	} else {
-		e = new(entry)
+func (t *table) add(e entry) {
+	place := t.place(e.ticket)
+	for place.waiter != nil {
+		if len(t.near) == mostPlaces || place.mode == exchange {
+			place = new(entry)
+			t.far[e.ticket] = place
+			break
+		}
+		t.grow()
+		place = t.place(e.ticket)
 	}
-	*e = entry{ticket: k, waiter: w, mode: m, deadline: deadline, size: size, end: end, received: received}
-	if place := &t.near[k%near]; *place == nil {
-		*place = e
-	} else {
-		t.far[k] = e
-	}
-	if m != exchange {
+	*place = e
+	if e.mode != exchange {
 		t.calls++
 	}
-	t.link(e)
+}
+
+// grow makes twice the places: more calls are under way than there are, or one has been for long.
+func (t *table) grow() {
+	before := t.near
+	t.near = make([]entry, 2*len(before))
+	for i := range before {
+		if e := &before[i]; e.waiter != nil {
+			*t.place(e.ticket) = *e
+		}
+	}
 }
 
 func (t *table) remove(e *entry) {
-	if place := &t.near[e.ticket%near]; *place == e {
-		*place = nil
-	} else {
-		delete(t.far, e.ticket)
-	}
 	if e.mode != exchange {
 		t.calls--
 	}
-	t.unlink(e)
-	*e = entry{next: t.free}
-	t.free = e
+	if e != t.place(e.ticket) {
+		delete(t.far, e.ticket)
+	}
+	*e = entry{}
 }
 
-func (t *table) link(e *entry) {
-	if e.mode != once {
-		return
-	}
-	e.prev = t.newest
-	if t.newest != nil {
-		t.newest.next = e
-	} else {
-		t.first = e
-	}
-	t.newest = e
-}
-
-func (t *table) unlink(e *entry) {
-	if e.mode != once {
-		return
-	}
-	if e.prev != nil {
-		e.prev.next = e.next
-	} else {
-		t.first = e.next
-	}
-	if e.next != nil {
-		e.next.prev = e.prev
-	} else {
-		t.newest = e.prev
-	}
-	e.prev, e.next = nil, nil
-}
-
-// expired removes the first call whose deadline has come, if any. One that is patient and has its request not written yet gets
-// the time once more, and is to be asked whether it wants it: then the cause is an UnsentError. Once written, it has that
-// time to be answered.
-func (t *table) expired(now, more time.Duration, written, received int64) (w Waiter, k Ticket, cause error) {
-	for e := t.first; e != nil && e.deadline <= now; e = t.first {
-		w, k = e.waiter, e.ticket
-		left := e.end - written
-		_, patient := w.(Patient)
-		if !patient || left <= 0 && !e.unsent {
-			cause = ErrTimeout
-			if n := received - e.received; n >= slow {
-				cause = &SlowError{n}
+func (t *table) all() iter.Seq[*entry] {
+	return func(yield func(*entry) bool) {
+		for i := range t.near {
+			if e := &t.near[i]; e.waiter != nil && !yield(e) {
+				return
 			}
-			t.remove(e)
-			return w, k, cause
 		}
-		t.unlink(e)
-		e.deadline, e.unsent = now+more, left > 0
-		t.link(e)
-		if left > 0 {
-			return w, k, &UnsentError{Size: e.size, Left: min(left, e.size), Ahead: max(left-e.size, 0)}
+		for _, e := range t.far {
+			if !yield(e) {
+				return
+			}
 		}
 	}
-	return nil, 0, nil
+}
+
+// due returns the calls whose deadline has come, the first deadline first, and the next deadline after now, if there is one
+// before the given time. It looks at all, which is cheap: it is asked for about once in the time limit of a call.
+func (t *table) due(now, before time.Duration) (due []Ticket, next time.Duration) {
+	next = before
+	var overdue []entry
+	for e := range t.all() {
+		switch {
+		case e.mode != once:
+		case e.deadline <= now:
+			overdue = append(overdue, *e)
+		default:
+			next = min(next, e.deadline)
+		}
+	}
+	slices.SortFunc(overdue, func(a, b entry) int {
+		return cmp.Or(cmp.Compare(a.deadline, b.deadline), cmp.Compare(a.ticket, b.ticket))
+	})
+	for i := range overdue {
+		due = append(due, overdue[i].ticket)
+	}
+	return due, next
+}
+
+// expire removes a call that was due, unless it is gone. One that is patient and has its request not written yet gets the
+// time once more, and is to be asked whether it wants it: then the cause is an UnsentError. Once written, it has that time to
+// be answered.
+func (t *table) expire(k Ticket, now, more time.Duration, written, received int64) (w Waiter, cause error) {
+	e := t.find(k)
+	if e == nil {
+		return nil, nil
+	}
+	w = e.waiter
+	left := e.end - written
+	if _, patient := w.(Patient); patient && (left > 0 || e.unsent) {
+		e.deadline, e.unsent = now+more, left > 0
+		if left > 0 {
+			return w, &UnsentError{Size: int64(e.size), Left: min(left, int64(e.size)), Ahead: max(left-int64(e.size), 0)}
+		}
+		return nil, nil
+	}
+	cause = ErrTimeout
+	if n := received - e.received; n >= slow {
+		cause = &SlowError{n}
+	}
+	t.remove(e)
+	return w, cause
 }
 
 // takeAll empties the table, in the order in which the requests were sent.
 func (t *table) takeAll() []Waiter {
-	var all []*entry
-	for _, e := range t.near {
-		if e != nil {
-			all = append(all, e)
-		}
+	var all []entry
+	for e := range t.all() {
+		all = append(all, *e)
 	}
-	all = slices.AppendSeq(all, maps.Values(t.far))
-	slices.SortFunc(all, func(a, b *entry) int { return cmp.Compare(a.ticket, b.ticket) })
+	slices.SortFunc(all, func(a, b entry) int { return cmp.Compare(a.ticket, b.ticket) })
 	waiters := make([]Waiter, len(all))
-	for i, e := range all {
-		waiters[i] = e.waiter
+	for i := range all {
+		waiters[i] = all[i].waiter
 	}
-	clear(t.near[:])
-	t.far, t.first, t.newest, t.free = nil, nil, nil, nil
+	clear(t.near)
+	clear(t.far)
 	return waiters
 }
 
@@ -290,6 +305,6 @@ func (c *Conn) start(k Ticket, r messages.Request, credentials []byte, w Waiter,
 	if err != nil {
 		return err
 	}
-	c.table.add(k, w, m, deadline, size, c.out.total, c.received.Load())
+	c.table.add(entry{waiter: w, ticket: k, deadline: deadline, end: c.out.total, received: c.received.Load(), size: int32(size), mode: m})
 	return nil
 }
