@@ -21,13 +21,14 @@ func (c *Conn) readLoop() {
 	r := messages.NewReader(hearing{c}, readBuffer)
 	var came arrivals
 	for {
-		f, err := r.Next()
+		came.n = 0
+		err := r.ReadTo(&came.frames[0])
 		for err == nil {
-			came.frames = append(came.frames, f)
-			if len(came.frames) == atOnce || !r.Ready() {
+			came.n++
+			if came.n == atOnce || !r.Ready() {
 				break
 			}
-			f, err = r.Next()
+			err = r.ReadTo(&came.frames[came.n])
 		}
 		c.dispatch(&came)
 		if err == nil {
@@ -94,35 +95,36 @@ const atOnce = 64
 
 // arrivals are frames that came with one read.
 type arrivals struct {
-	frames  []messages.Frame
-	waiters []Waiter // of the first frames
+	frames  [atOnce]messages.Frame
+	n       int            // how many
+	waiters [atOnce]Waiter // of frames in a row
 }
 
 // dispatch hands each frame to its waiter, in their order.
 func (c *Conn) dispatch(came *arrivals) {
-	for rest := came.frames; len(rest) > 0; rest = rest[len(came.waiters):] {
-		c.lookUp(rest, came)
-		for i, w := range came.waiters {
-			c.deliver(&rest[i], w)
+	for rest := came.frames[:came.n]; len(rest) > 0; {
+		known := c.lookUp(rest, came.waiters[:])
+		for i := range known {
+			c.deliver(&rest[i], came.waiters[i])
 		}
-		clear(came.waiters)
+		clear(came.waiters[:known])
+		rest = rest[known:]
 	}
-	came.frames = came.frames[:0]
 }
 
-// lookUp finds whom frames are for; unless it is an exchange, this was its one answer. It stops behind the first frame of an
-// exchange, which may be forgotten by then: nothing is looked up for long.
-func (c *Conn) lookUp(frames []messages.Frame, came *arrivals) {
-	came.waiters = came.waiters[:0]
+// lookUp finds whom frames are for, and returns for how many; unless it is an exchange, this was its one answer. It stops
+// behind the first frame of an exchange, which may be forgotten by then: nothing is looked up for long.
+func (c *Conn) lookUp(frames []messages.Frame, waiters []Waiter) (known int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i := range frames {
 		w, more := c.waiter(&frames[i])
-		came.waiters = append(came.waiters, w)
+		waiters[i] = w
 		if more {
-			return
+			return i + 1
 		}
 	}
+	return len(frames)
 }
 
 // waiter finds whom a frame is for, with mu held, and whether it waits for more.

@@ -60,10 +60,18 @@ type Frame struct {
 
 // ParseFrame reads a package: the bytes behind the length prefix.
 func ParseFrame(b []byte) (Frame, error) {
-	if len(b) < headerSize {
-		return Frame{}, fmt.Errorf("%w: a package of %d bytes, at least %d are needed", ErrMalformed, len(b), headerSize)
+	var f Frame
+	if err := f.parse(b); err != nil {
+		return Frame{}, err
 	}
-	f := Frame{
+	return f, nil
+}
+
+func (f *Frame) parse(b []byte) error {
+	if len(b) < headerSize {
+		return fmt.Errorf("%w: a package of %d bytes, at least %d are needed", ErrMalformed, len(b), headerSize)
+	}
+	*f = Frame{
 		Command:        Command(b[0]),
 		ID:             ID(b[2:headerSize]),
 		HasCredentials: b[1]&flagCredentials != 0,
@@ -73,18 +81,18 @@ func ParseFrame(b []byte) (Frame, error) {
 	if f.HasCredentials {
 		var err error
 		if f.Login, b, err = cutShort(b, "login"); err != nil {
-			return Frame{}, err
+			return err
 		}
 		if f.Password, b, err = cutShort(b, "password"); err != nil {
-			return Frame{}, err
+			return err
 		}
 		// A real server closes the connection here: it wants one byte more than the password's length behind the login.
 		if len(f.Password) == 0 && len(b) == 0 {
-			return Frame{}, fmt.Errorf("%w: an empty password in front of an empty body", ErrMalformed)
+			return fmt.Errorf("%w: an empty password in front of an empty body", ErrMalformed)
 		}
 	}
 	f.Body = b
-	return f, nil
+	return nil
 }
 
 func cutShort(b []byte, what string) (field, rest []byte, err error) {
@@ -176,6 +184,15 @@ func NewReader(r io.Reader, size int) *Reader {
 // Next returns the next frame, valid until the next call that is not Ready. At the end of the stream it returns io.EOF between frames and
 // an error with io.ErrUnexpectedEOF inside one. After an error it returns the same error again.
 func (r *Reader) Next() (Frame, error) {
+	var f Frame
+	if err := r.ReadTo(&f); err != nil {
+		return Frame{}, err
+	}
+	return f, nil
+}
+
+// ReadTo is Next into a frame of the caller's, which is of no use after an error.
+func (r *Reader) ReadTo(f *Frame) error {
 	for r.err == nil {
 		b := r.buf[r.start:r.end]
 		if len(b) >= prefixSize {
@@ -185,16 +202,15 @@ func (r *Reader) Next() (Frame, error) {
 				break
 			}
 			if total := prefixSize + int(n); len(b) >= total {
-				f, err := ParseFrame(b[prefixSize:total:total])
+				r.err = f.parse(b[prefixSize:total:total])
 				r.start += total
 				r.first = false
-				r.err = err
-				return f, err
+				return r.err
 			}
 		}
 		r.fill()
 	}
-	return Frame{}, r.err
+	return r.err
 }
 
 // Refused returns the correlation id of a frame that Next refused for being too large, reading on until it has come.
