@@ -106,6 +106,9 @@ const (
 func tag(num protowire.Number, typ protowire.Type) byte { return byte(num)<<3 | byte(typ) }
 
 func appendInt(b []byte, num protowire.Number, v int64) []byte {
+	if uint64(v) < 0x80 { // nearly all of them
+		return append(b, tag(num, varint), byte(v))
+	}
 	return protowire.AppendVarint(append(b, tag(num, varint)), uint64(v))
 }
 
@@ -114,17 +117,18 @@ func appendBool(b []byte, num protowire.Number, v bool) []byte {
 }
 
 func appendString(b []byte, num protowire.Number, s string) []byte {
-	b = protowire.AppendVarint(append(b, tag(num, text)), uint64(len(s)))
-	return append(b, s...)
+	return append(appendHead(b, num, len(s)), s...)
 }
 
 func appendBytes(b []byte, num protowire.Number, s []byte) []byte {
-	b = protowire.AppendVarint(append(b, tag(num, text)), uint64(len(s)))
-	return append(b, s...)
+	return append(appendHead(b, num, len(s)), s...)
 }
 
 // appendHead starts an embedded message of size bytes.
 func appendHead(b []byte, num protowire.Number, size int) []byte {
+	if size < 0x80 {
+		return append(b, tag(num, text), byte(size))
+	}
 	return protowire.AppendVarint(append(b, tag(num, text)), uint64(size))
 }
 

@@ -137,6 +137,10 @@ func (m *AppendCompleted) AppendTo(b []byte) ([]byte, error) {
 // Decode reads an answer into m.
 func (m *AppendCompleted) Decode(b []byte) error {
 	*m = AppendCompleted{}
+	if m.success(b) {
+		return nil
+	}
+	*m = AppendCompleted{}
 	f := fields{rest: b}
 	for f.next() {
 		switch f.key {
@@ -157,4 +161,33 @@ func (m *AppendCompleted) Decode(b []byte) error {
 		}
 	}
 	return f.fail("WriteEventsCompleted")
+}
+
+// success reads the answer that nearly every append gets: the fields that a success has, in their order, each in its
+// shortest form. False for any other.
+func (m *AppendCompleted) success(b []byte) bool {
+	var v [5]uint64
+	if len(b) < 2 || b[0] != 1<<3|varint || b[1] != byte(Success) {
+		return false
+	}
+	b = b[2:]
+	for i := range v {
+		if len(b) < 2 || b[0] != byte(i+3)<<3|varint {
+			if i != 4 {
+				return false
+			}
+			break // an older server's
+		}
+		n := 1
+		if v[i] = uint64(b[1]); b[1] >= 0x80 {
+			if v[i], n = protowire.ConsumeVarint(b[1:]); n < 0 {
+				return false
+			}
+		}
+		b = b[1+n:]
+		m.HasCurrent = i == 4
+	}
+	m.HasPosition = true
+	m.First, m.Last, m.Prepare, m.Commit, m.CurrentVersion = int64(v[0]), int64(v[1]), int64(v[2]), int64(v[3]), int64(v[4])
+	return len(b) == 0
 }
