@@ -290,16 +290,25 @@ func (c *Conn) Forget(k Ticket) bool {
 	return true
 }
 
+// sentAt is when a request that is queued now is sent, with mu held. Asking for the time costs as much as encoding a small
+// request, so those that the write loop takes together, which is about to come, share it.
+func (c *Conn) sentAt() time.Duration {
+	if c.out.busy || c.out.since == 0 {
+		c.out.since = c.now()
+	}
+	return c.out.since
+}
+
 // start registers the waiter under the lock that the frame is queued under, so that no answer can miss it.
 func (c *Conn) start(k Ticket, r messages.Request, credentials []byte, w Waiter, m mode) error {
-	var deadline time.Duration
-	if m == once {
-		deadline = c.now() + c.cfg.Timeout
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.cause != nil {
 		return c.cause
+	}
+	var deadline time.Duration
+	if m == once {
+		deadline = c.sentAt() + c.cfg.Timeout
 	}
 	size, err := c.out.append(c.table.id(k), credentials, r)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync/atomic"
+	"time"
 
 	"github.com/goeventstore/eventstore/messages"
 )
@@ -25,6 +26,8 @@ type outbox struct {
 	marks  []int         // ends of frames, about writePart apart: where others may come between
 	first  []byte        // heartbeats and reads, which overtake
 	asks   bool          // first has a HeartbeatRequest
+	busy   bool          // the write loop is writing, for who knows how long; else it comes at once for what is there
+	since  time.Duration // when the first call with a time limit came to what waits for it; 0: none did
 	total  int64         // bytes of all frames that did not overtake
 	wake   chan struct{} // room for one: callers put one in when there is work, the write loop takes it
 }
@@ -87,6 +90,9 @@ func (c *Conn) writeLoop() {
 	var frames, first []byte
 	var marks []int
 	for {
+		c.mu.Lock()
+		c.out.busy = false
+		c.mu.Unlock()
 		select {
 		case <-c.out.wake:
 		case <-c.stop:
@@ -96,6 +102,7 @@ func (c *Conn) writeLoop() {
 		c.mu.Lock()
 		frames, c.out.frames = c.out.frames, frames[:0]
 		marks, c.out.marks = c.out.marks, marks[:0]
+		c.out.busy, c.out.since = true, 0
 		c.mu.Unlock()
 		start := 0
 		for i := 0; i <= len(marks); i++ {
