@@ -26,7 +26,6 @@ func (c *Client) askAhead(ctx context.Context, stream string, from int64, count 
 	k.count, memory.asked = &memory.read.Count, memory.read.Count
 	k.room, memory.spare = memory.spare[:0], nil
 	k.async, k.ctx = true, ctx
-	k.pending.Store(true)
 	k.sequence = c.sequence.Add(1)
 	c.submit(k)
 	memory.ahead = k
@@ -60,11 +59,12 @@ func (m *pageMemory) takeAhead(ctx context.Context) (k *call, asked int32) {
 		return nil, 0
 	}
 	m.ahead = nil
+	done := k.outcome()
 	select {
-	case <-k.done:
+	case <-done:
 	case <-ctx.Done():
 		k.expire()
-		<-k.done
+		<-done
 	}
 	if k.err != nil {
 		k.recycle()

@@ -2,8 +2,9 @@ package eventstore
 
 import (
 	"context"
-	"crypto/rand"
+	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"unicode/utf16"
 	"unicode/utf8"
 
@@ -39,7 +40,7 @@ func (c *Client) Append(ctx context.Context, stream string, expected ExpectedVer
 		return WriteResult{}, &OpError{Op: "append", Stream: stream, Err: err}
 	}
 	defer c.leaveAppend(k)
-	return k.appended(ctx, c.do(ctx, k), opts)
+	return k.appended(ctx, c.do(ctx, k))
 }
 
 // newAppend takes a call from the pool that is ready to be sent; there is none beside an error.
@@ -49,7 +50,7 @@ func (c *Client) newAppend(stream string, expected ExpectedVersion, events []Eve
 		return nil, &OpError{Op: "append", Stream: stream, Err: err}
 	}
 	k := c.beginAppend(o.credentials)
-	k.append.RequireLeader = !o.anyNode
+	k.append.RequireLeader, k.opts = !o.anyNode, opts
 	if err := k.prepareAppend(stream, expected, events); err != nil {
 		k.recycle()
 		return nil, &OpError{Op: "append", Stream: stream, Err: err}
@@ -58,7 +59,7 @@ func (c *Client) newAppend(stream string, expected ExpectedVersion, events []Eve
 }
 
 // appended is the outcome of an append that was settled with err.
-func (k *call) appended(ctx context.Context, err error, opts []CallOption) (WriteResult, error) {
+func (k *call) appended(ctx context.Context, err error) (WriteResult, error) {
 	stream, expected := k.append.Stream, ExpectedVersion(k.append.Expected)
 	if err != nil {
 		return WriteResult{}, k.fail("append", stream, err)
@@ -73,7 +74,7 @@ func (k *call) appended(ctx context.Context, err error, opts []CallOption) (Writ
 			return WriteResult{}, failed
 		}
 		// An earlier attempt may be what the stream has moved on by.
-		return k.c.readBack(ctx, failed, expected, k.append.Events, opts)
+		return k.c.readBack(ctx, failed, expected, k.append.Events, k.opts)
 	}
 	return WriteResult{}, k.fail("append", stream, resultError(m.Result, m.Message))
 }
@@ -97,15 +98,12 @@ func (k *call) prepareAppend(stream string, expected ExpectedVersion, events []E
 	k.append.Expected = int64(expected)
 	for i := range events {
 		e := &events[i]
-		err := e.check()
-		if err != nil {
+		if err := e.check(); err != nil {
 			return fmt.Errorf("event %d of %d: %w", i, len(events), err)
 		}
 		id := e.ID
 		if id == (uuid.UUID{}) {
-			if id, err = k.ids.next(); err != nil {
-				return err
-			}
+			id = newEventID()
 		}
 		contentType := int32(0)
 		if e.JSON {
@@ -157,22 +155,12 @@ func utf16Length(s string) int {
 	return n
 }
 
-// idStock makes random ids. It asks for the random bytes of several at a time, which costs half.
-type idStock struct {
-	random [16 * len(uuid.UUID{})]byte
-	left   int // bytes of random, at its end
-}
-
-func (s *idStock) next() (id uuid.UUID, err error) {
-	if s.left == 0 {
-		if _, err := rand.Read(s.random[:]); err != nil {
-			return id, fmt.Errorf("make an event id: %w", err)
-		}
-		s.left = len(s.random)
-	}
-	copy(id[:], s.random[len(s.random)-s.left:])
-	s.left -= len(id)
+// newEventID makes a random id, which costs a fifth of what it does with the system's generator: this one is seeded by it, a
+// thread each, and nobody gains by guessing an event's id.
+func newEventID() (id uuid.UUID) {
+	binary.LittleEndian.PutUint64(id[:8], rand.Uint64())
+	binary.LittleEndian.PutUint64(id[8:], rand.Uint64())
 	id[6] = id[6]&0x0f | 0x40
 	id[8] = id[8]&0x3f | 0x80
-	return id, nil
+	return id
 }

@@ -8,7 +8,6 @@ import (
 // PendingWrite is an append under way. It is for one goroutine at a time.
 type PendingWrite struct {
 	k      *call // nil when the outcome is known
-	opts   []CallOption
 	result WriteResult
 	err    error
 }
@@ -29,13 +28,12 @@ func (c *Client) AppendAsync(ctx context.Context, stream string, expected Expect
 		return &PendingWrite{err: &OpError{Op: "append", Stream: stream, Err: err}}
 	}
 	k.async, k.ctx = true, ctx
-	k.pending.Store(true)
 	if c.hooks.calls() {
 		k.begun()
 	}
 	k.sequence = c.sequence.Add(1)
 	c.submit(k)
-	return &PendingWrite{k: k, opts: opts}
+	return &PendingWrite{k: k}
 }
 
 // Wait returns the outcome, as Append does, when it is there; after that always the same. When ctx ends before, the error is
@@ -45,14 +43,13 @@ func (p *PendingWrite) Wait(ctx context.Context) (WriteResult, error) {
 	if k == nil {
 		return p.result, p.err
 	}
-	select {
-	case <-k.done: // mostly, when many are pending; asking for this alone is cheap
-	default:
+	if !k.hasSettled() {
+		done := k.outcome()
 		select {
-		case <-k.done:
+		case <-done:
 		case <-k.ctx.Done():
 			k.expire()
-			<-k.done
+			<-done
 		case <-ctx.Done():
 			return WriteResult{}, &OpError{Op: "wait for append", Stream: k.append.Stream, Unknown: true, Err: contextError(ctx, nil)}
 		}
@@ -63,8 +60,8 @@ func (p *PendingWrite) Wait(ctx context.Context) (WriteResult, error) {
 	if errors.Is(k.err, ErrNotAuthenticated) {
 		k.c.renewed(ctx, k.auth) // for those that follow
 	}
-	p.result, p.err = k.appended(k.ctx, k.err, p.opts) //nolint:contextcheck // the append has a context of its own
-	p.k, p.opts = nil, nil
+	p.result, p.err = k.appended(k.ctx, k.err) //nolint:contextcheck // the append has a context of its own
+	p.k = nil
 	k.recycle()
 	return p.result, p.err
 }

@@ -65,11 +65,11 @@ type call struct {
 	// A call that nobody has to wait for (AppendAsync) gives its place in flight back when it is settled, by whoever comes
 	// first, and looks after its context itself.
 	async   bool
-	pending atomic.Bool     // of async: not settled yet
+	state   atomic.Uint32   // of async: what has happened to it, of claimed, settled and awaited
 	unwatch func() bool     // of async: set when expire may be called at any time, also when it was settled long ago
 	ctx     context.Context //nolint:containedctx // of async: it governs the operation, which no function call outlasts
 
-	// The outcome, written before done gets its one value.
+	// The outcome, written before done gets its one value. Of an async call it gets one only if somebody awaits it there.
 	done  chan struct{} // room for one, so that the read loop never waits
 	err   error
 	reply messages.Reply
@@ -77,8 +77,8 @@ type call struct {
 
 	// An append has its request and its decoded answer in place, so that it costs no allocation.
 	append    messages.Append
+	opts      []CallOption // the caller's, for reading it back
 	completed messages.AppendCompleted
-	ids       idStock
 }
 
 // begin takes a call from the pool.
@@ -107,7 +107,8 @@ func (k *call) recycle() {
 	clear(k.append.Events)
 	k.append = messages.Append{Events: k.append.Events[:0]}
 	k.request, k.auth, k.conn, k.last, k.waits, k.err = nil, nil, nil, nil, nil, nil
-	k.async, k.ctx, k.room = false, nil, nil
+	k.async, k.ctx, k.room, k.opts = false, nil, nil, nil
+	k.state.Store(0)
 	k.reply = messages.Reply{}
 	k.attempts, k.open, k.unknown, k.untimed = 0, false, false, false
 	k.size, k.received = 0, 0
@@ -299,17 +300,47 @@ func tooLarge(err error) error {
 // finish settles k. Only its owner of the moment calls it, once; one that is async may meet the end of its context.
 func (k *call) finish(err error) {
 	if k.async {
-		if !k.pending.CompareAndSwap(true, false) {
+		if k.state.Or(claimed)&claimed != 0 {
 			return
 		}
 		if k.unwatch != nil {
 			k.unwatch()
 		}
 		k.c.leaveAppend(k)
+		k.err = err
+		if k.state.Or(settled)&awaited != 0 {
+			k.done <- struct{}{}
+		}
+		return
 	}
 	k.err = err
 	k.done <- struct{}{}
 }
+
+// What has happened to an async call, as bits of its state.
+const (
+	claimed uint32 = 1 << iota // somebody settles it
+	settled                    // its outcome is there
+	awaited                    // somebody waits for the outcome at done, which costs more than to look
+)
+
+// hasSettled reports, of an async call that nobody awaits, whether its outcome is there.
+func (k *call) hasSettled() bool { return k.state.Load() == claimed|settled }
+
+// outcome gives a value, or is closed, when an async call is settled.
+func (k *call) outcome() <-chan struct{} {
+	if k.state.Or(awaited) == claimed|settled {
+		k.state.Store(claimed | settled) // nobody writes to it any more
+		return isSettled
+	}
+	return k.done
+}
+
+var isSettled = func() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
 
 // abandon takes k away from wherever it is. It returns true if k was settled meanwhile, else the last attempt's failure.
 func (k *call) abandon() (settled bool, last error) {
