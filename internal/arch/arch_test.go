@@ -66,6 +66,7 @@ var table = []row{
 		"server", "eventstoretest", "internal/memnet", "internal/faultnet",
 	}},
 	{pkg: "internal/arch"},
+	{pkg: "internal/apidump"},
 	// top
 	{pkg: "cmd/eventstore", imports: []string{"..."}},
 	{pkg: "examples/...", imports: []string{"..."}},
