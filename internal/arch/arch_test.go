@@ -67,6 +67,7 @@ var table = []row{
 	}},
 	{pkg: "internal/arch"},
 	{pkg: "internal/apidump"},
+	{pkg: "internal/acceptance"},
 	// top
 	{pkg: "cmd/eventstore", imports: []string{"..."}},
 	{pkg: "examples/...", imports: []string{"..."}},
