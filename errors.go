@@ -95,8 +95,15 @@ func (e *OpError) Error() string {
 	}
 	b.WriteString(": ")
 	b.WriteString(e.Err.Error())
+	if strings.HasPrefix(e.Stream, "$") && e.Stream != All && errors.Is(e.Err, ErrAccessDenied) { // that of All says it itself
+		b.WriteString(systemStreams)
+	}
 	return b.String()
 }
+
+// systemStreams is what surprises those who follow a category before it has its first event.
+const systemStreams = " (streams whose names begin with $ are for administrators, unless $settings or their metadata say otherwise; " +
+	"those of projections say so from their first event on)"
 
 // Unwrap returns Err.
 func (e *OpError) Unwrap() error { return e.Err }

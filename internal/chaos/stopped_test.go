@@ -193,8 +193,20 @@ func patient(nc net.Conn) {
 	}
 }
 
-// Appends of 60 MB go over loopback beside pings: the connection stays.
+// Appends of 60 MB go over loopback beside pings: the connection stays. A machine that stands still for longer than
+// heartbeats take says nothing about them, so it is tried again there.
 func TestHeartbeatsBesideLargeAppends(t *testing.T) {
+	for range 5 {
+		if largeAppends(t) {
+			return
+		}
+	}
+	t.Fatal("this machine stood still each time")
+}
+
+// largeAppends reports whether time went on all the time.
+func largeAppends(t *testing.T) bool {
+	t.Helper()
 	srv, err := server.Start(server.Config{TCP: "127.0.0.1:0"})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, srv.Close()) }()
@@ -218,7 +230,9 @@ func TestHeartbeatsBesideLargeAppends(t *testing.T) {
 	}
 	require.NoError(t, c.Close()) // nobody writes to the log any more
 	if strings.Contains(log.String(), "stood still") {
-		t.Skip("this machine stood still for longer than heartbeats take, which says nothing about them:\n" + log.String())
+		t.Log("this machine stood still:\n" + log.String())
+		return false
 	}
 	require.EqualValues(t, 1, dials.Load(), log.String())
+	return true
 }
