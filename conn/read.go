@@ -115,7 +115,7 @@ func (c *Conn) dispatch(came *arrivals) {
 // lookUp finds whom frames are for, and returns for how many; unless it is an exchange, this was its one answer. It stops
 // behind the first frame of an exchange, which may be forgotten by then: nothing is looked up for long.
 func (c *Conn) lookUp(frames []messages.Frame, waiters []Waiter) (known int) {
-	c.mu.Lock()
+	c.lock()
 	defer c.mu.Unlock()
 	for i := range frames {
 		w, more := c.waiter(&frames[i])

