@@ -27,8 +27,9 @@
 //	outstanding -> parking               nak Park; or the last retry failed
 //	parking -> gone                      it is written, or could not be for the sixth time
 //
-// The slot of a consumer is free again when the message is gone or retrying; an ack with the id of another subscription
-// takes the message and leaves the slot, until it is acked once more with the right one. A parked message that is replayed
+// The slot of a consumer is free again when the message is gone or retrying; an ack with the id of another subscription, such as
+// one that comes late from who had the message before, takes the message and leaves the slot, until it is acked once more with
+// the right one; when the consumer goes before that, the message is retrying again. A parked message that is replayed
 // begins as retrying.
 //
 // The checkpoint is one below the lowest number that is not gone, or the highest that was sent. Replayed messages do not
