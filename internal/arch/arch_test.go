@@ -62,7 +62,7 @@ var table = []row{
 		"server", "eventstoretest", "internal/memnet", "internal/faultnet",
 	}},
 	{pkg: "internal/chaos", imports: []string{
-		".", "messages", "cluster", "conn", "subscription", "persistent", "listener",
+		".", "messages", "cluster", "conn", "subscription", "persistent", "listener", "admin",
 		"server", "eventstoretest", "internal/memnet", "internal/faultnet",
 	}},
 	{pkg: "internal/arch"},
