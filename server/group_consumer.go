@@ -184,13 +184,12 @@ func (c *session) deliverMessages(consumer *groupConsumer, b *batch) (more bool,
 func appendMessage(b []byte, id messages.ID, d *delivery, narrow bool) ([]byte, error) {
 	const retryCount = 2
 	var event, link []byte
-	switch e := &d.event; {
-	case !e.Followed:
-		event = encoded(e.Record, narrow)
-	case e.Target != nil:
-		event, link = encoded(e.Target, narrow), encoded(e.Record, narrow)
-	default:
-		link = encoded(e.Record, narrow)
+	about, followed := d.event.Resolved()
+	if about != nil {
+		event = encoded(about, narrow)
+	}
+	if followed != nil {
+		link = encoded(followed, narrow)
 	}
 	start := len(b)
 	b = messages.AppendFrameStart(b, messages.PersistentSubscriptionStreamEventAppeared, id, nil)

@@ -341,6 +341,17 @@ func (s *groupService) forget(t *groupTopic) {
 	s.news.mu.Unlock()
 }
 
+// take has messages of a group sent to somebody who is no consumer, and reports whether there is such a group.
+func (s *groupService) take(stream, name string, n, bytes int) (taken []groups.Event, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g := s.find(stream, name)
+	if g == nil {
+		return nil, false
+	}
+	return g.Take(n, bytes), true
+}
+
 // ack ends messages of a consumer.
 func (s *groupService) ack(key []byte, of messages.ID, ids []uuid.UUID) {
 	s.mu.Lock()

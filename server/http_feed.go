@@ -431,15 +431,7 @@ func (c *httpCall) streamEvent(stream, number string) httpAnswer {
 }
 
 func (c *httpCall) eventAnswer(m *messages.EventRead, found resolved) httpAnswer {
-	var e messages.ResolvedEvent
-	var names messages.Names
-	var err error
-	if e.HasEvent = found.event != nil; e.HasEvent {
-		err = e.Event.Decode(found.event, &names)
-	}
-	if e.HasLink = found.link != nil; e.HasLink && err == nil {
-		err = e.Link.Decode(found.link, &names)
-	}
+	e, err := decodeResolved(found.event, found.link)
 	switch {
 	case err != nil:
 		return failed(textReadFailed)
@@ -470,4 +462,16 @@ func (c *httpCall) eventAnswer(m *messages.EventRead, found resolved) httpAnswer
 		answer.body = valueOf(&e.Event).Data
 	}
 	return answer
+}
+
+// decodeResolved decodes an event and the link to it, either of which may be nil.
+func decodeResolved(event, link []byte) (e messages.ResolvedEvent, err error) {
+	var names messages.Names
+	if e.HasEvent = event != nil; e.HasEvent {
+		err = e.Event.Decode(event, &names)
+	}
+	if e.HasLink = link != nil; e.HasLink && err == nil {
+		err = e.Link.Decode(link, &names)
+	}
+	return e, err
 }

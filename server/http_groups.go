@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -101,7 +102,7 @@ func (a *httpAPI) groupRoutes() []route {
 	of := func(method, path string, serve func(*httpCall) httpAnswer, takes []string) route {
 		return route{method: method, path: path, takes: takes, gives: jsonOnly, serve: serve}
 	}
-	return []route{
+	return slices.Concat(a.messageRoutes(group), []route{
 		of(http.MethodGet, "/subscriptions", (*httpCall).listGroups, nil),
 		of(http.MethodGet, "/subscriptions/{stream}", (*httpCall).listGroups, nil),
 		of(http.MethodGet, group+"/info", (*httpCall).groupInfo, nil),
@@ -109,7 +110,7 @@ func (a *httpAPI) groupRoutes() []route {
 		of(http.MethodPost, group, (*httpCall).updateGroup, jsonOnly),
 		of(http.MethodDelete, group, (*httpCall).deleteGroup, nil),
 		of(http.MethodPost, group+"/replayParked", (*httpCall).replayParked, nil),
-	}
+	})
 }
 
 // changeGroup has a group changed, waits for it, and answers.

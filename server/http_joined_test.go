@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
@@ -111,6 +112,74 @@ func TestGroupSettingsOverHTTP(t *testing.T) {
 	} {
 		require.Equal(t, httpAnswer{status: http.StatusBadRequest, reason: reason}, n.asked(t, http.MethodPut, "/subscriptions/s/g", body, "admin"))
 	}
+}
+
+// TestMessagesOverHTTP: what the recordings have not. Messages come back when their time is up, and are shared with consumers.
+func TestMessagesOverHTTP(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := run(t)
+		p := n.peer(t)
+		settings := usualGroup("a b")
+		settings.ResolveLinks, settings.MessageTimeout = true, 1500
+		n.group(t, settings)
+		p.appended("s", expectNoStream, "xy")
+		p.linkTo("a b", "1@s", "9@nowhere")
+		p.appended("a b", expectAny, "z")
+		type messagesFeed struct {
+			Links   []feedLink
+			Entries []struct {
+				Title  string
+				Stream string `json:"positionStreamId"`
+				Links  []feedLink
+			}
+		}
+		take := func(path string) (titles []string, f messagesFeed) {
+			a := n.asked(t, http.MethodGet, "/subscriptions/a%20b/g"+path, "", "")
+			require.Equal(t, http.StatusOK, a.status, "%s: %s", path, a.reason)
+			require.Equal(t, mediaMessages, a.media)
+			require.NoError(t, json.Unmarshal(a.body, &f))
+			for _, e := range f.Entries {
+				titles = append(titles, e.Title)
+			}
+			return titles, f
+		}
+		titles, one := take("?embed=rich")
+		require.Equal(t, []string{"1@s"}, titles, "one, when nobody says how many")
+		require.Equal(t, "a b", one.Entries[0].Stream)
+		titles, two := take("/5")
+		require.Equal(t, []string{"2@a b", "9@nowhere"}, titles)
+		titles, none := take("/5")
+		require.Empty(t, titles)
+		require.Len(t, none.Links, 2, "nothing to ack")
+		process := func(uri string) int {
+			path, ok := strings.CutPrefix(uri, "http://127.0.0.1:2133")
+			require.True(t, ok, uri)
+			return n.asked(t, http.MethodPost, path, "", "").status
+		}
+		require.Equal(t, http.StatusAccepted, process(two.Entries[0].Links[2].URI), "acked")
+		require.Equal(t, http.StatusAccepted, process(two.Entries[1].Links[3].URI+"?action=retry"), "nacked")
+		m := p.connect("a b", 10)
+		m.gets(got{"", "1@a b", 1})
+		m.gets(got{"1@s", "0@a b", 1}) // its time was up
+
+		require.Equal(t, "nackAll", one.Links[1].Relation)
+		require.Equal(t, http.StatusAccepted, process(one.Links[1].URI+"&action=PARK"), "the consumer's")
+		m.settle()
+		parked, err := n.view().info(parkedStreamOf("a b"))
+		require.NoError(t, err)
+		require.True(t, parked.exists())
+
+		const path = "/subscriptions/a%20b/g"
+		for _, bad := range []string{"/ack?ids=", "/ack", "/nack?ids=" + anID + "01,x", "/nack/x"} {
+			require.Equal(t, http.StatusBadRequest, n.asked(t, http.MethodPost, path+bad, "", "").status, bad)
+		}
+		for _, bad := range []string{"/x", "/101", "/-1", "/4294967297"} {
+			require.Equal(t, http.StatusBadRequest, n.asked(t, http.MethodGet, path+bad, "", "").status, bad)
+		}
+		require.Equal(t, http.StatusMethodNotAllowed, n.asked(t, http.MethodGet, path+"/ack/"+anID+"01", "", "").status)
+		require.Equal(t, http.StatusUnauthorized, n.asked(t, http.MethodGet, "/subscriptions/%24users/g", "", "").status)
+		require.Equal(t, http.StatusNotFound, n.asked(t, http.MethodGet, "/subscriptions/%24users/g", "", "admin").status)
+	})
 }
 
 // TestProjectionsOverHTTP: what the recordings have not, and that a projection that was stopped misses nothing.

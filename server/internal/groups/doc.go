@@ -17,10 +17,10 @@
 //
 //	buffered     in the order of the stream
 //	retrying     in the order of the numbers of the events that links lead to; goes before all that are buffered
-//	outstanding  with a consumer, in one of its slots
+//	outstanding  with a consumer, in one of its slots; or taken by somebody who has none
 //	parking      being written to the parked stream
 //
-//	buffered, retrying -> outstanding    the strategy has a consumer with a free slot for it
+//	buffered, retrying -> outstanding    the strategy has a consumer with a free slot for it, or it is taken
 //	outstanding -> gone                  ack, nak Skip, nak Stop
 //	outstanding -> retrying              nak Retry or Unknown, time-out: with one more retry, unless it had all; consumer
 //	                                     gone: with retry 1, whatever it was

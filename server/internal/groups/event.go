@@ -27,12 +27,30 @@ func (e *Event) Subject() *store.Record {
 	return e.Record
 }
 
-// Message is an event that was sent to a consumer.
+// Resolved is the event as whoever has links resolved gets it: the event, nil when a link led nowhere, and the link that
+// was followed, nil for none.
+func (e *Event) Resolved() (event, link *store.Record) {
+	if e.Followed {
+		return e.Target, e.Record
+	}
+	return e.Record, nil
+}
+
+// size is how many bytes it has, about.
+func (e *Event) size() int {
+	n := len(e.Record.Encoded)
+	if e.Target != nil {
+		n += len(e.Target.Encoded)
+	}
+	return n
+}
+
+// Message is an event that was sent to a consumer, or taken.
 type Message struct {
 	Event
 	Retries int
 
-	consumer    *Consumer // whose slot it has, nil for none
+	consumer    *Consumer // whose slot it has, nil for none: it was taken, or the slot is free again
 	outstanding bool
 	parking     bool
 	reason      string // of its parking

@@ -431,21 +431,44 @@ func (g *Group) send(it *item) outcome {
 	if c == nil {
 		return skipped
 	}
+	m := g.start(it, c)
+	c.held++
+	c.total++
+	g.free--
+	c.Receiver.Deliver(&m.Event, m.Retries)
+	return sent
+}
+
+// start begins an outstanding message, in a slot of a consumer or of nobody.
+func (g *Group) start(it *item, c *Consumer) *Message {
 	m := it.again
 	if m == nil {
 		m = &Message{Event: it.Event}
 	}
 	m.Retries, m.consumer = it.retries, c
 	g.table.add(m, milliseconds(g.settings.MessageTimeout), g.now())
-	c.held++
-	c.total++
-	g.free--
 	g.total++
 	if !m.Replayed {
 		g.lastSent = max(g.lastSent, m.Number())
 	}
-	c.Receiver.Deliver(&m.Event, m.Retries)
-	return sent
+	return m
+}
+
+// Take sends up to n messages to somebody who is no consumer and has no slots, whatever the strategy. There are fewer
+// when they have more than so many bytes together, but one is always sent.
+func (g *Group) Take(n, bytes int) (taken []Event) {
+	take := func(it *item) outcome {
+		if len(taken) == n || g.table.size >= maxInFlight {
+			return noRoom
+		}
+		if bytes -= it.size(); bytes < 0 && len(taken) > 0 {
+			return noRoom
+		}
+		taken = append(taken, g.start(it, nil).Event)
+		return sent
+	}
+	_ = g.retrying.offer(take) && g.buffer.offer(take)
+	return taken
 }
 
 // Replay sends the parked messages before a number again.

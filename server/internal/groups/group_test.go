@@ -324,6 +324,42 @@ func TestForeignAcks(t *testing.T) {
 }
 
 // TestEventsWithOneID: each delivery has a slot, and each ack ends one.
+// TestTake: without slots, whatever consumers and the strategy say, and as long as its time lasts.
+func TestTake(t *testing.T) {
+	take := func(w *world, n, bytes int) (numbers []int64) {
+		for _, e := range w.Take(n, bytes) {
+			numbers = append(numbers, e.Number())
+		}
+		return numbers
+	}
+	w := newWorld(7, func(s *Settings) { s.MaxRetries = 1; s.Strategy = Pinned })
+	for _, r := range w.stream {
+		r.Encoded = make([]byte, 100)
+	}
+	c := w.connect(1, 1)
+	require.Equal(t, []int64{0}, c.numbers)
+	require.Equal(t, []int64{1, 2}, take(w, 2, 1000))
+	require.Equal(t, []int64{3}, take(w, 10, 1), "one, however large")
+	require.Equal(t, []int64{4, 5}, take(w, 10, 299))
+	require.Equal(t, []int64{6}, take(w, 10, 1000))
+	require.Empty(t, take(w, 10, 1000))
+	w.Ack(ID{9}, ids([]int64{1, 0}))
+	w.Nak(ID{9}, ids([]int64{2}), Park, "why")
+	w.Nak(ID{9}, ids([]int64{3, 77}), Unknown, "")
+	w.serve()
+	require.Equal(t, []int64{0}, c.numbers, "its slot is not free")
+	require.Equal(t, []int64{3}, take(w, 10, 1000))
+	w.written()
+	require.Equal(t, []int64{2}, w.parkedLinks)
+	w.tick(30 * time.Second)
+	require.Equal(t, []int64{2, 3}, w.parkedLinks, "its only retry failed")
+	w.ack(c, 0)
+	require.Equal(t, []int64{0, 4}, c.numbers)
+	require.Equal(t, []int{0, 1}, c.retries)
+	require.Equal(t, []int64{5, 6}, take(w, 10, 1000))
+	require.Equal(t, int64(11), w.Stats().Total)
+}
+
 func TestEventsWithOneID(t *testing.T) {
 	w := newWorld(3, nil)
 	for _, r := range w.stream {
@@ -441,6 +477,7 @@ func TestNothingIsLost(t *testing.T) {
 			s.Strategy = rapid.SampledFrom([]string{RoundRobin, DispatchToSingle, Pinned}).Draw(t, "strategy")
 		})
 		m := &model{w: w, t: t, sent: map[int64]int{}, done: map[int64]bool{}}
+		m.taker = &tracked{Consumer: Consumer{ID: ID{255}}, model: m, has: map[int64]int{}}
 		t.Repeat(map[string]func(*rapid.T){
 			"": func(*rapid.T) { m.check() },
 			"write": func(t *rapid.T) {
@@ -458,6 +495,7 @@ func TestNothingIsLost(t *testing.T) {
 					m.leave(c)
 				}
 			},
+			"take": func(t *rapid.T) { m.take(rapid.IntRange(1, 10).Draw(t, "messages")) },
 			"ack":  func(t *rapid.T) { m.act(t, func(c *tracked, numbers []int64) { m.finish(c, numbers, Skip, true) }) },
 			"skip": func(t *rapid.T) { m.act(t, func(c *tracked, numbers []int64) { m.finish(c, numbers, Skip, false) }) },
 			"park": func(t *rapid.T) { m.act(t, func(c *tracked, numbers []int64) { m.finish(c, numbers, Park, false) }) },
@@ -477,6 +515,7 @@ type model struct {
 	t         *rapid.T
 	last      byte
 	consumers []*tracked
+	taker     *tracked      // takes messages, and is no consumer
 	sent      map[int64]int // deliveries in a row, since a consumer left with it
 	done      map[int64]bool
 }
@@ -490,7 +529,7 @@ type tracked struct {
 
 func (c *tracked) Deliver(e *Event, retries int) {
 	m, number := c.model, e.Number()
-	for _, other := range m.consumers {
+	for _, other := range m.all() {
 		delete(other.has, number) // it timed out there
 	}
 	if m.done[number] {
@@ -509,6 +548,15 @@ func (c *tracked) Deliver(e *Event, retries int) {
 }
 
 func (c *tracked) Drop() {}
+
+func (m *model) all() []*tracked { return append(slices.Clone(m.consumers), m.taker) }
+
+func (m *model) take(n int) {
+	for _, e := range m.w.Take(n, math.MaxInt) {
+		m.taker.Deliver(&e, m.w.table.find(e.Record.ID, m.taker.ID).Retries)
+	}
+	m.w.serve()
+}
 
 func (m *model) connect(window int) *tracked {
 	m.last++
@@ -534,10 +582,7 @@ func (m *model) any(t *rapid.T) *tracked {
 }
 
 func (m *model) act(t *rapid.T, do func(c *tracked, numbers []int64)) {
-	c := m.any(t)
-	if c == nil {
-		return
-	}
+	c := rapid.SampledFrom(m.all()).Draw(t, "consumer")
 	var numbers []int64
 	for number := range c.has {
 		numbers = append(numbers, number)
