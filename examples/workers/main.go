@@ -1,5 +1,5 @@
-// Command workers has two members of a group work on a stream of orders, and kills one of them in the middle of an order: the
-// other gets what was not acknowledged. It prints how many orders were done, and how many of them twice.
+// Command workers has two processes share the orders of a stream, and kills one of them in the middle of an order: the other
+// gets what was not acknowledged. It prints who did the order in the end, how many were done, and how many of them twice.
 //
 //	go run ./examples/workers                    # the embedded server, in this process
 //	go run ./examples/workers -connect tcp://admin:changeit@127.0.0.1:1113
@@ -13,7 +13,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"sync"
 
 	"github.com/google/uuid"
 
@@ -24,7 +23,11 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx, os.Args[1:], os.Stdout)
+	do := func() error { return run(ctx, os.Args[1:], os.Stdout) }
+	if len(os.Args) > 1 && os.Args[1] == workerCommand { // run has started this process
+		do = func() error { return work(ctx, os.Args[2:], os.Stdin, os.Stdout) }
+	}
+	err := do()
 	stop()
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -35,14 +38,22 @@ func main() {
 	}
 }
 
-const group = "billing"
+const (
+	group       = "billing"
+	fewest      = 100 // orders, so that each worker has some
+	killedAt    = 10  // the order, of those that the first worker gets, in the middle of which it is killed
+	embeddedURL = "tcp://admin:changeit@"
+)
 
 func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("workers", flag.ContinueOnError)
-	orders := flags.Int("orders", 1000, "how many orders to write")
+	orders := flags.Int("orders", 1000, "how many orders to write, at least 100")
 	target := flags.String("connect", "", "a running server, as tcp://user:password@host:port; empty: the embedded one")
 	if err := flags.Parse(args); err != nil {
 		return flag.ErrHelp // flag has said what is wrong
+	}
+	if *orders < fewest {
+		return fmt.Errorf("%d orders are too few for two workers: %d at least", *orders, fewest)
 	}
 	if *target == "" {
 		srv, err := server.Start(server.Config{})
@@ -50,7 +61,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 			return err
 		}
 		defer func() { _ = srv.Close() }()
-		*target = "tcp://admin:changeit@" + srv.URL()[len("tcp://"):]
+		*target = embeddedURL + srv.URL()[len("tcp://"):]
 	}
 	client, err := eventstore.Connect(ctx, *target)
 	if err != nil {
@@ -63,37 +74,12 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	defer func() { _ = persistent.Delete(context.WithoutCancel(ctx), client, stream, group) }()
-	if err := write(ctx, client, stream, *orders); err != nil {
-		return err
-	}
 
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	b := &book{orders: *orders, done: make(map[int64]int), all: cancel}
-	killed, err := eventstore.Connect(ctx, *target) // as another process would
-	if err != nil {
+	b := &book{orders: *orders, done: make(map[int64][]entry)}
+	if err := pool(ctx, *target, stream, b, out, func() error { return write(ctx, client, stream, *orders) }); err != nil {
 		return err
 	}
-	var crew sync.WaitGroup
-	crew.Go(func() {
-		n := 0
-		err := work(ctx, killed, stream, 1, func(m *persistent.Message) error {
-			if n++; n == 10 {
-				_ = killed.Close() // the process ends here, with this order and those that wait for it
-				return nil
-			}
-			return b.enter(m)
-		})
-		fmt.Fprintln(out, "one worker was killed in the middle of an order:", err)
-	})
-	err = work(ctx, client, stream, 8, b.enter)
-	crew.Wait()
-	_ = killed.Close()
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(out, "%d of %d orders done, %d of them more than once\n", len(b.done), *orders, b.twice())
-	return err
+	return b.report(out)
 }
 
 func write(ctx context.Context, client *eventstore.Client, stream string, n int) error {
@@ -110,47 +96,29 @@ func write(ctx context.Context, client *eventstore.Client, stream string, n int)
 	return nil
 }
 
-// work is a member with its workers. Whoever runs it again goes on.
-func work(ctx context.Context, client *eventstore.Client, stream string, workers int, do func(m *persistent.Message) error) error {
-	member, err := persistent.Join(ctx, client, persistent.Config{Stream: stream, Group: group, Window: 64})
-	if err != nil {
-		return err
-	}
-	defer func() { _ = member.Close() }()
-	return member.Run(ctx, workers, func(_ context.Context, m *persistent.Message) error {
-		if m.Retries > 3 {
-			return &persistent.NackError{Action: persistent.Park, Reason: "three times is enough"}
-		}
-		return do(m)
-	})
-}
-
 // book is what the work has an effect on. An order may come twice, so it is entered by its number.
 type book struct {
 	orders int
-	all    func() // called when all are done
-
-	mu   sync.Mutex
-	done map[int64]int // how often each order was done
+	done   map[int64][]entry
+	killed int64 // the order in the middle of which a worker was killed
 }
 
-func (b *book) enter(m *persistent.Message) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.done[m.Event.Number]++; len(b.done) == b.orders {
-		b.all()
-	}
-	return nil
-}
+// entry is that an order was done.
+type entry struct{ worker, retries int }
 
-func (b *book) twice() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	n := 0
-	for _, times := range b.done {
-		if times > 1 {
-			n++
+func (b *book) enter(order int64, e entry) { b.done[order] = append(b.done[order], e) }
+
+func (b *book) complete() bool { return len(b.done) == b.orders }
+
+func (b *book) report(out io.Writer) error {
+	twice := 0
+	for _, entries := range b.done {
+		if len(entries) > 1 {
+			twice++
 		}
 	}
-	return n
+	e := b.done[b.killed][0]
+	_, err := fmt.Fprintf(out, "order %d was done by worker %d, at retry %d\n%d of %d orders done, %d of them more than once\n",
+		b.killed, e.worker, e.retries, len(b.done), b.orders, twice)
+	return err
 }
