@@ -19,27 +19,8 @@ var (
 	groupConnectShape = shape{fields: [17]kind{1: text, 2: text, 3: int32s}}
 )
 
-// groupRequest is what a request to create or to update says.
-type groupRequest interface {
-	GetSubscriptionGroupName() string
-	GetEventStreamId() string
-	GetResolveLinkTos() bool
-	GetStartFrom() int64
-	GetMessageTimeoutMilliseconds() int32
-	GetRecordStatistics() bool
-	GetLiveBufferSize() int32
-	GetReadBatchSize() int32
-	GetBufferSize() int32
-	GetMaxRetryCount() int32
-	GetPreferRoundRobin() bool
-	GetCheckpointAfterTime() int32
-	GetCheckpointMaxCount() int32
-	GetCheckpointMinCount() int32
-	GetSubscriberMaxCount() int32
-	GetNamedConsumerStrategy() string
-}
-
-func settingsOf(m groupRequest) *groups.Settings {
+// settingsOf are the settings in a request to create or to update, which have the same fields.
+func settingsOf(m *pb.CreatePersistentSubscription) *groups.Settings {
 	strategy := readable(m.GetNamedConsumerStrategy())
 	if strategy == "" {
 		strategy = groups.DispatchToSingle
@@ -60,50 +41,40 @@ func settingsOf(m groupRequest) *groups.Settings {
 
 // createGroup serves CreatePersistentSubscription.
 func (c *session) createGroup(f *messages.Frame, u *user) error {
-	var m pb.CreatePersistentSubscription
-	if !groupShape.message(f, &m) {
-		c.badRequest(f, "")
-		return nil
-	}
-	return c.manage(f, messages.CreatePersistentSubscriptionCompleted, func(done groupDone) {
-		c.server.groups.create(u, settingsOf(&m), done)
+	return c.manage(f, func(m *pb.CreatePersistentSubscription, done groupDone) {
+		c.server.groups.create(u, settingsOf(m), done)
 	})
 }
 
 // updateGroup serves UpdatePersistentSubscription.
 func (c *session) updateGroup(f *messages.Frame, u *user) error {
-	var m pb.UpdatePersistentSubscription
-	if !groupShape.message(f, &m) {
-		c.badRequest(f, "")
-		return nil
-	}
-	return c.manage(f, messages.UpdatePersistentSubscriptionCompleted, func(done groupDone) {
-		c.server.groups.update(u, settingsOf(&m), done)
+	return c.manage(f, func(m *pb.CreatePersistentSubscription, done groupDone) {
+		c.server.groups.update(u, settingsOf(m), done)
 	})
 }
 
 // deleteGroup serves DeletePersistentSubscription, which a real server reads as it reads the others.
 func (c *session) deleteGroup(f *messages.Frame, u *user) error {
+	return c.manage(f, func(m *pb.CreatePersistentSubscription, done groupDone) {
+		c.server.groups.delete(u, readable(m.GetEventStreamId()), readable(m.GetSubscriptionGroupName()), done)
+	})
+}
+
+// manage reads a request about a group, has it done, and sends the answer when it is known. It counts in the session's share
+// with the writer, with the size of what the writer gets.
+func (c *session) manage(f *messages.Frame, do func(m *pb.CreatePersistentSubscription, done groupDone)) error {
 	var m pb.CreatePersistentSubscription
 	if !groupShape.message(f, &m) {
 		c.badRequest(f, "")
 		return nil
 	}
-	return c.manage(f, messages.DeletePersistentSubscriptionCompleted, func(done groupDone) {
-		c.server.groups.delete(u, readable(m.GetEventStreamId()), readable(m.GetSubscriptionGroupName()), done)
-	})
-}
-
-// manage has something done with a group and sends the answer when it is known. It counts in the session's share with the
-// writer, with the size of what the writer gets.
-func (c *session) manage(f *messages.Frame, command messages.Command, do func(done groupDone)) error {
 	const entry = 512 // about, of each group in the event that keeps them
-	id, size := f.ID, len(f.Body)+entry*int(c.server.groups.count.Load())
+	id, completed, size := f.ID, f.Command+1, len(f.Body)+entry*int(c.server.groups.count.Load())
 	if err := c.reserve(size); err != nil {
 		return err
 	}
-	do(func(result groupResult, reason string) { // in the writer's goroutine, perhaps
-		b := messages.AppendFrameStart(nil, command, id, nil)
+	do(&m, func(result groupResult, reason string) { // in the writer's goroutine, perhaps
+		b := messages.AppendFrameStart(nil, completed, id, nil)
 		b = protowire.AppendTag(b, 1, protowire.VarintType)
 		b = append(b, result.wire())
 		b = protowire.AppendTag(b, 2, protowire.BytesType)
