@@ -8,6 +8,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/goeventstore/eventstore/conn"
+	"github.com/goeventstore/eventstore/internal/pause"
 )
 
 // steady is how long a connection must have lived for its loss to be taken as a single accident: the next one is dialled at
@@ -144,14 +145,7 @@ func sleep(ctx context.Context, waits backoff.BackOff) error {
 	if d == backoff.Stop {
 		return errStopped
 	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return pause.For(ctx, d)
 }
 
 // connection returns the live connection, waiting for one until ctx ends. One that has ended and is not withdrawn yet is none.

@@ -25,6 +25,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/goeventstore/eventstore"
+	"github.com/goeventstore/eventstore/internal/pause"
 	"github.com/goeventstore/eventstore/subscription"
 )
 
@@ -207,7 +208,7 @@ func (l *Listener) run(ctx context.Context) error {
 			return err
 		}
 		l.update(func(s *Status) { s.LastError = err })
-		if err := sleep(ctx, d); err != nil {
+		if err := pause.For(ctx, d); err != nil {
 			return unlessEnded(ctx, err)
 		}
 	}

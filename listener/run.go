@@ -3,11 +3,11 @@ package listener
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/goeventstore/eventstore"
+	"github.com/goeventstore/eventstore/internal/pause"
 	"github.com/goeventstore/eventstore/subscription"
 )
 
@@ -160,23 +160,12 @@ func (r *run) retry(ctx context.Context, one []eventstore.ResolvedEvent, failure
 			return &HandlerError{Stream: one[0].Original().Stream, Number: one[0].Original().Number, Attempts: n, Err: failure}
 		}
 		r.update(func(s *Status) { s.State, s.LastError = Retrying, failure })
-		if err := sleep(ctx, d); err != nil {
+		if err := pause.For(ctx, d); err != nil {
 			return err
 		}
 		if _, failure = r.apply(ctx, one); failure == nil {
 			return nil
 		}
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
 

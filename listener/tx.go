@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/goeventstore/eventstore"
+	"github.com/goeventstore/eventstore/internal/pause"
 )
 
 // TxHandler handles one event in a transaction of the store, which it neither commits nor rolls back. Its effects in the
@@ -156,7 +157,7 @@ func (*txSink[T]) save(context.Context, eventstore.From) error { return nil }
 func outlive(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
-		if sleep(longer, d) == nil {
+		if pause.For(longer, d) == nil {
 			cancel()
 		}
 	})

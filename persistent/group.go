@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/goeventstore/eventstore"
+	"github.com/goeventstore/eventstore/internal/pieces"
 	"github.com/goeventstore/eventstore/messages"
 )
 
@@ -96,8 +97,8 @@ type Group struct {
 	paused bool // since a message came
 	names  messages.Names
 	event  messages.PersistentEvent
-	bytes  []byte    // what the messages' bytes are copied to
-	slab   []Message // room for the next ones
+	memory pieces.Memory // what the messages' bytes, which are the exchange's, are copied to
+	slab   []Message     // room for the next ones
 
 	telling sync.Mutex // in OnNotice
 

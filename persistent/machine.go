@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/goeventstore/eventstore"
+	"github.com/goeventstore/eventstore/internal/pause"
 	"github.com/goeventstore/eventstore/messages"
 	"github.com/goeventstore/eventstore/messages/pb"
 )
@@ -181,7 +182,7 @@ func (g *Group) receive(ctx, wait context.Context, x *eventstore.Exchange) (*Mes
 }
 
 func (g *Group) deliver(r messages.Reply) (*Message, error) {
-	if err := g.event.Decode(g.own(r.Body), &g.names); err != nil {
+	if err := g.event.Decode(g.memory.Copy(r.Body), &g.names); err != nil {
 		return nil, fmt.Errorf("%w: %w", eventstore.ErrProtocol, err)
 	}
 	e := eventstore.DecodeEvent(&g.event.Event)
@@ -209,20 +210,6 @@ func (g *Group) deliver(r messages.Reply) (*Message, error) {
 	g.stats.Delivered++
 	g.moved, g.stalled = now, false
 	return m, nil
-}
-
-// own copies the bytes of a message, which are the exchange's, to memory that messages share: a piece holds many small ones.
-func (g *Group) own(b []byte) []byte {
-	const piece = 64 << 10
-	if len(b) > piece/4 {
-		return append([]byte(nil), b...)
-	}
-	if cap(g.bytes)-len(g.bytes) < len(b) {
-		g.bytes = make([]byte, 0, piece)
-	}
-	start := len(g.bytes)
-	g.bytes = append(g.bytes, b...)
-	return g.bytes[start:len(g.bytes):len(g.bytes)]
 }
 
 // lost returns to joining, unless the cause is final.
@@ -257,14 +244,10 @@ func (g *Group) leave() {
 
 func (g *Group) pause(ctx context.Context) error {
 	g.paused = true
-	timer := time.NewTimer(g.waits.NextBackOff())
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
+	if pause.For(ctx, g.waits.NextBackOff()) != nil {
 		return contextError(ctx)
 	}
+	return nil
 }
 
 // beforeWaiting is called when Recv finds nothing and is about to wait. It returns when to look after a stall, 0 for not at all.

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/goeventstore/eventstore"
+	"github.com/goeventstore/eventstore/internal/pause"
 	"github.com/goeventstore/eventstore/messages"
 	"github.com/goeventstore/eventstore/messages/pb"
 )
@@ -146,7 +147,7 @@ func (s *Subscription) read(ctx context.Context) error {
 		if slice.Last >= s.next && !s.doubted {
 			// The event that undeletes a stream is committed a moment before what makes it readable: look once more.
 			s.doubted = true
-			return sleep(ctx, 500*time.Millisecond)
+			return pause.For(ctx, 500*time.Millisecond)
 		}
 		s.missing()
 		return nil
@@ -290,7 +291,7 @@ func (s *Subscription) take(ctx context.Context) (e eventstore.ResolvedEvent, ok
 
 func (s *Subscription) event(r messages.Reply) (eventstore.ResolvedEvent, bool, error) {
 	var record messages.ResolvedEvent
-	if err := messages.DecodeAppeared(s.own(r.Body), &s.names, &record); err != nil {
+	if err := messages.DecodeAppeared(s.memory.Copy(r.Body), &s.names, &record); err != nil {
 		return eventstore.ResolvedEvent{}, false, fmt.Errorf("%w: %w", eventstore.ErrProtocol, err)
 	}
 	e := eventstore.DecodeEvent(&record)
@@ -302,20 +303,6 @@ func (s *Subscription) event(r messages.Reply) (eventstore.ResolvedEvent, bool, 
 	}
 	s.waits.Reset()
 	return e, s.deliver(e), nil
-}
-
-// own copies the bytes of an event, which are the exchange's, to memory that events share: a piece holds many small ones.
-func (s *Subscription) own(b []byte) []byte {
-	const piece = 64 << 10
-	if len(b) > piece/4 {
-		return append([]byte(nil), b...)
-	}
-	if cap(s.memory)-len(s.memory) < len(b) {
-		s.memory = make([]byte, 0, piece)
-	}
-	start := len(s.memory)
-	s.memory = append(s.memory, b...)
-	return s.memory[start:len(s.memory):len(s.memory)]
 }
 
 // lost returns to subscribing, unless the cause is final.
@@ -347,15 +334,4 @@ func (s *Subscription) tell(kind Kind, err error) {
 	}
 }
 
-func (s *Subscription) pause(ctx context.Context) error { return sleep(ctx, s.waits.NextBackOff()) }
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
+func (s *Subscription) pause(ctx context.Context) error { return pause.For(ctx, s.waits.NextBackOff()) }

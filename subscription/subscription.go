@@ -30,6 +30,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/goeventstore/eventstore"
+	"github.com/goeventstore/eventstore/internal/pieces"
 	"github.com/goeventstore/eventstore/messages"
 )
 
@@ -115,7 +116,7 @@ type Subscription struct {
 	again     bool // not the first subscribing
 	waits     backoff.BackOff
 	names     messages.Names
-	memory    []byte // what the pushed events' bytes are copied to
+	memory    pieces.Memory // what the pushed events' bytes, which are the exchange's, are copied to
 
 	mu      sync.Mutex // guards what follows; only Recv's goroutine changes exchange, from, next and stats
 	from    eventstore.From

@@ -1,0 +1,23 @@
+// Package pieces keeps copies of small byte slices in large pieces of memory.
+package pieces
+
+// Size is how long a piece is.
+const Size = 64 << 10
+
+// Memory copies what is somebody else's, such as the body of a pushed event, to pieces that many copies share. The zero value is
+// ready. It is for one goroutine at a time; the copies may be read, and are kept alive, by anybody: a piece is free when the last
+// of its copies is.
+type Memory struct{ piece []byte }
+
+// Copy copies b. What is large gets memory of its own.
+func (m *Memory) Copy(b []byte) []byte {
+	if len(b) > Size/4 {
+		return append([]byte(nil), b...)
+	}
+	if cap(m.piece)-len(m.piece) < len(b) {
+		m.piece = make([]byte, 0, Size)
+	}
+	start := len(m.piece)
+	m.piece = append(m.piece, b...)
+	return m.piece[start:len(m.piece):len(m.piece)]
+}

@@ -1,0 +1,37 @@
+package pieces_test
+
+import (
+	"bytes"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/goeventstore/eventstore/internal/pieces"
+)
+
+// TestCopiesAreTheirOwners: not what came, and not each other's, whatever is appended to one.
+func TestCopiesAreTheirOwners(t *testing.T) {
+	var m pieces.Memory
+	var copies [][]byte
+	for i := range 1000 {
+		b := bytes.Repeat([]byte{byte(i)}, i+1)
+		copies = append(copies, m.Copy(b))
+		clear(b)
+	}
+	for i, b := range copies {
+		require.Equal(t, i+1, cap(b))
+		_ = append(b, 0xFF)
+	}
+	for i, b := range copies {
+		require.Equal(t, bytes.Repeat([]byte{byte(i)}, i+1), b)
+	}
+}
+
+func TestAllocCopies(t *testing.T) {
+	var m pieces.Memory
+	small, large := make([]byte, 256), make([]byte, pieces.Size/4+1)
+	require.Less(t, testing.AllocsPerRun(10_000, func() { m.Copy(small) }), 0.01)
+	require.InDelta(t, 1, testing.AllocsPerRun(100, func() { m.Copy(large) }), 0.1, "a large one would waste a piece")
+	require.True(t, slices.Equal(large, m.Copy(large)))
+}
