@@ -191,6 +191,7 @@ func ambiguities() []ambiguity {
 	exhausted := []error{eventstore.ErrRetriesExhausted}
 	return []ambiguity{
 		ambiguity{name: "cuts before it is stored", request: first(eventstoretest.Cut)}.same(stored(ours)),
+		ambiguity{name: "cuts while it is stored", request: first(eventstoretest.CutAfter)}.same(stored(ours)),
 		ambiguity{name: "loses the request", request: first(eventstoretest.Drop)}.same(stored(ours).after(7 * time.Second)),
 		ambiguity{name: "stores and cuts", answer: first(eventstoretest.Cut)}.same(stored(ours)),
 		ambiguity{name: "stores and cuts, again and again", answer: upToNth(5, eventstoretest.Cut)}.same(stored(ours).after(4 * pause)),
@@ -293,14 +294,16 @@ func TestAmbiguousAppends(t *testing.T) {
 			{"any", eventstore.Any, before, a.any},
 			{"stream exists", eventstore.StreamExists, before, a.exists},
 		} {
-			t.Run(a.name+"/"+v.name, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) { a.test(t, v.expected, v.holds, v.want) })
-			})
+			for _, async := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s/%s/async=%v", a.name, v.name, async), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) { a.test(t, async, v.expected, v.holds, v.want) })
+				})
+			}
 		}
 	}
 }
 
-func (a *ambiguity) test(t *testing.T, expected eventstore.ExpectedVersion, before []string, want verdict) {
+func (a *ambiguity) test(t *testing.T, async bool, expected eventstore.ExpectedVersion, before []string, want verdict) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 	defer cancel()
 	srv := eventstoretest.Run(t, eventstoretest.InMemory())
@@ -322,7 +325,12 @@ func (a *ambiguity) test(t *testing.T, expected eventstore.ExpectedVersion, befo
 	batch := labelled(ours)
 	begun := time.Now()
 	callCtx, done := context.WithTimeout(ctx, callTime)
-	result, err := c.Append(callCtx, ambiguousStream, expected, batch)
+	var result eventstore.WriteResult
+	if async {
+		result, err = c.AppendAsync(callCtx, ambiguousStream, expected, batch).Wait(ctx)
+	} else {
+		result, err = c.Append(callCtx, ambiguousStream, expected, batch)
+	}
 	done()
 	require.Equal(t, want.elapsed, time.Since(begun))
 	remove()
