@@ -3,6 +3,8 @@ package eventstore_test
 import (
 	"context"
 	"encoding/binary"
+	"iter"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -311,4 +313,41 @@ func TestAPageThatNeverComesInTimeIsAskedForByHalves(t *testing.T) {
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.Equal(t, []int32{500, 500, 500}, asked)
 	})
+}
+
+// The embedded server does as a real one: a page that is larger than a frame costs the connection, and is asked for by halves.
+func TestPagesOfTheEmbeddedServerLargerThanAFrame(t *testing.T) {
+	for name, read := range map[string]func(ctx context.Context, c *eventstore.Client) iter.Seq2[eventstore.ResolvedEvent, error]{
+		"forward": func(ctx context.Context, c *eventstore.Client) iter.Seq2[eventstore.ResolvedEvent, error] {
+			return c.ReadStream(ctx, "s", eventstore.Start)
+		},
+		"backward": func(ctx context.Context, c *eventstore.Client) iter.Seq2[eventstore.ResolvedEvent, error] {
+			return c.ReadStream(ctx, "s", eventstore.End, eventstore.Backward(), eventstore.PageSize(6))
+		},
+		"all": func(ctx context.Context, c *eventstore.Client) iter.Seq2[eventstore.ResolvedEvent, error] {
+			return c.ReadAll(ctx, eventstore.Start, eventstore.PageSize(15))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := embedded(t)
+				for range 6 { // of which four fit a frame
+					_, err := c.Append(t.Context(), "s", eventstore.Any, []eventstore.EventData{{Type: "t", Data: make([]byte, 15<<20)}})
+					require.NoError(t, err)
+				}
+				var numbers []int64
+				for e, err := range read(t.Context(), c) {
+					require.NoError(t, err)
+					if e.Event.Stream == "s" {
+						numbers = append(numbers, e.Event.Number)
+					}
+				}
+				if name == "backward" {
+					slices.Reverse(numbers)
+				}
+				require.Equal(t, []int64{0, 1, 2, 3, 4, 5}, numbers)
+				require.Positive(t, c.Stats().Reconnects)
+			})
+		})
+	}
 }

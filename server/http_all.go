@@ -47,6 +47,9 @@ func (c *httpCall) allPage(p pageRequest) httpAnswer {
 	return httpAnswer{status: http.StatusOK, media: c.media, header: header, body: encodeIndented(c.allFeed(&m, page, events))}
 }
 
+// maxPageTail is more than what follows the events of a page.
+const maxPageTail = 64
+
 // readAllPage reads as ReadAllEvents does.
 func (c *httpCall) readAllPage(m *messages.AllRead) (p *messages.AllPage, events []messages.ResolvedEvent, err error) {
 	s := c.reader()

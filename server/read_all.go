@@ -48,8 +48,6 @@ func (c *session) readAll(f *messages.Frame, u *user) error {
 		err = r.read(&m)
 	}
 	switch {
-	case err == nil && len(r.b) > messages.MaxFrame-maxPageTail:
-		r.fail(messages.ReadAllError, textPageTooLarge)
 	case errors.Is(err, errDenied), errors.Is(err, errTargetDenied):
 		r.fail(messages.ReadAllAccessDenied, "")
 	case err != nil:
@@ -76,9 +74,6 @@ func (c *session) refusedAll(m *messages.AllRead, u *user) error {
 	}
 	return nil
 }
-
-// maxPageTail is more than what follows the events of a page.
-const maxPageTail = 64
 
 // allReader reads one page of all streams.
 type allReader struct {
@@ -182,7 +177,7 @@ func (r *allReader) before(end store.Position) (store.Position, error) {
 	return before, err
 }
 
-// add appends one event, until the page is full or cannot be sent any more.
+// add appends one event, until the page is full or larger than a frame, see encoder.append.
 func (r *allReader) add(e *store.Record) bool {
 	if e.Kind != store.Event {
 		return true

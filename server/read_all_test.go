@@ -1,13 +1,12 @@
 package server
 
 import (
-	"bytes"
 	"fmt"
 	"math"
 	"slices"
 	"testing"
+	"testing/synctest"
 
-	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/goeventstore/eventstore/messages"
@@ -343,22 +342,22 @@ func TestReadAllNumbers(t *testing.T) {
 	require.Equal(t, []string{"0@s", "2147483647@s"}, withoutUsers(old.all(messages.AllRead{Count: 9}).events))
 }
 
-// TestReadAllOverAFrame: a page that no frame can carry is an error, and the connection stays.
+// TestReadAllOverAFrame: a page that no frame can carry is sent all the same, and ends with the event that is too much. In virtual time:
+// no heartbeat comes in between.
 func TestReadAllOverAFrame(t *testing.T) {
-	n := run(t)
-	p := n.peer(t)
-	begin := n.store.Tip().End
-	for range 5 {
-		p.call(&messages.Append{Stream: "s", Expected: expectAny, Events: []messages.NewEvent{
-			{ID: uuid.New(), Type: "t", Data: bytes.Repeat([]byte("x"), 15<<20)},
-		}})
-	}
-	require.Len(t, p.all(messages.AllRead{Commit: begin, Count: 1}).events, 1)
-	for _, m := range []messages.AllRead{{Commit: begin, Count: 5}, {Commit: -1, Prepare: -1, Count: 5, Backward: true}} {
-		got := p.all(m)
-		require.Equal(t, messages.ReadAllError, got.result)
-		require.Equal(t, textPageTooLarge, got.text)
-		require.Equal(t, store.Position{Commit: -1, Prepare: -1}, got.next)
-	}
-	p.quiet()
+	synctest.Test(t, func(t *testing.T) {
+		n := run(t)
+		p := n.peer(t)
+		begin := n.store.Tip().End
+		p.large()
+		require.Len(t, p.all(messages.AllRead{Commit: begin, Count: 1}).events, 1)
+		up := decodedAllPage(t, p.oversize(&messages.AllRead{Commit: begin, Count: 9}, "admin", "changeit"))
+		require.Equal(t, []string{"0@s", "1@s", "2@s", "3@s", "4@s"}, up.events)
+		require.Equal(t, []string{"5@s"}, p.all(messages.AllRead{Commit: up.next.Commit, Prepare: up.next.Prepare, Count: 9}).events)
+		down := decodedAllPage(t, p.oversize(&messages.AllRead{Commit: -1, Prepare: -1, Count: 9, Backward: true}, "admin", "changeit"))
+		require.Equal(t, []string{"5@s", "4@s", "3@s", "2@s", "1@s"}, down.events)
+		rest := p.all(messages.AllRead{Commit: down.next.Commit, Prepare: down.next.Prepare, Count: 9, Backward: true})
+		require.Equal(t, []string{"0@s"}, withoutUsers(rest.events))
+		p.quiet()
+	})
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -54,13 +55,7 @@ func (c *session) readStream(f *messages.Frame, u *user) error {
 	}
 	p.Last = c.number(p.Last)
 	p.LastCommit = v.at
-	b = p.AppendTo(b)
-	if len(b) > messages.MaxFrame {
-		p = failedPage(messages.ReadStreamError, -1, textPageTooLarge)
-		p.LastCommit = v.at
-		b = p.AppendTo(b[:head:head])
-	}
-	return c.sendPage(b)
+	return c.sendPage(p.AppendTo(b))
 }
 
 // refusedPage is the answer to a read that is refused without a look at the stream. The order of the checks is 4.8's.
@@ -104,6 +99,7 @@ type encoder struct {
 	may  func(stream string) bool // nil when links are not resolved
 	take func(r *store.Record)    // gets the events instead of b, nil for a page that is sent
 	last int64                    // the number of the event added last, -1 before
+	full bool                     // the page is larger than a frame: it ends with that event, whatever was asked for
 	err  error
 }
 
@@ -136,6 +132,9 @@ func (e *encoder) forward(m *messages.StreamRead, info *streamInfo) (messages.St
 	if e.last >= 0 {
 		p.Next = e.last + 1
 	}
+	if e.full {
+		p.EndOfStream = p.Next > info.last
+	}
 	return p, nil
 }
 
@@ -155,6 +154,9 @@ func (e *encoder) backward(m *messages.StreamRead, info *streamInfo) (messages.S
 	}
 	if err := e.read(m, info, start, from); err != nil {
 		return messages.StreamPage{}, err
+	}
+	if e.full && e.last > start {
+		return messages.StreamPage{Next: e.last - 1, Last: info.last}, nil
 	}
 	if start == 0 || (start <= info.last && e.last != start) {
 		p.EndOfStream = true
@@ -193,11 +195,16 @@ func (e *encoder) read(m *messages.StreamRead, info *streamInfo, first, last int
 	return err
 }
 
-// add appends one event. It stops when the page cannot be sent any more.
-func (e *encoder) add(r *store.Record) bool {
-	e.b = messages.AppendIndexed(e.b, 1, r.Encoded, nil)
+// add appends one event.
+func (e *encoder) add(r *store.Record) bool { return e.append(r, r.Encoded, nil) }
+
+// append appends an event with the link to it, and reports whether the page may have more. It stops as soon as the page is larger
+// than a frame: a real server goes on, but nobody who keeps to the limit sees more of either than its length.
+func (e *encoder) append(r *store.Record, event, link []byte) bool {
+	e.b = messages.AppendIndexed(e.b, 1, event, link)
 	e.last = r.Number
-	return len(e.b) <= messages.MaxFrame
+	e.full = len(e.b) > messages.MaxFrame
+	return !e.full
 }
 
 // addTaken gives one event away.
@@ -217,9 +224,7 @@ func (e *encoder) addResolved(r *store.Record) bool {
 	if e.err == nil && out.target != "" && !e.may(out.target) {
 		e.err = errTargetDenied
 	}
-	e.b = messages.AppendIndexed(e.b, 1, out.event, out.link)
-	e.last = r.Number
-	return e.err == nil && len(e.b) <= messages.MaxFrame
+	return e.append(r, out.event, out.link) && e.err == nil
 }
 
 // ifYoung passes over what was created before oldest. If the clock was set back events in the middle can be too old, and
@@ -242,17 +247,17 @@ func (c *session) readableBy(u *user) func(stream string) bool {
 	return func(stream string) bool { return c.server.allowed(u, stream, rightRead) }
 }
 
-// sendPage queues a page that b holds alone: a small one like any reply, a large one without copying it.
+// sendPage queues a page that b holds alone: a small one like any reply, a large one without copying it. One that is larger than
+// a frame goes out like the others, as on a real server. It costs the peer its connection, and the length and the header tell
+// it why.
 func (c *session) sendPage(b []byte) error {
-	b, err := messages.EndFrame(b, 0)
-	switch {
-	case err != nil:
-	case len(b) <= chunkSize:
-		err = c.out.send(b)
-		c.out.keep(b)
-	default:
-		err = c.out.give(b)
+	const prefix = 4 // of a frame: its length
+	binary.LittleEndian.PutUint32(b, uint32(len(b)-prefix))
+	if len(b) > chunkSize {
+		return c.out.give(b)
 	}
+	err := c.out.send(b)
+	c.out.keep(b)
 	return err
 }
 

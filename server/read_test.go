@@ -2,9 +2,12 @@ package server
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
+	"io"
 	"math"
 	"testing"
+	"testing/synctest"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
@@ -240,16 +243,65 @@ func TestReadYourWrites(t *testing.T) {
 	}
 }
 
-// TestPageOverAFrame: a page that no frame can carry is an error, and the connection stays.
-func TestPageOverAFrame(t *testing.T) {
-	p := run(t).peer(t)
-	for range 5 {
+// large writes six events to the stream s, of which four fit a frame.
+func (p *peer) large() {
+	p.t.Helper()
+	for range 6 {
 		a := p.call(&messages.Append{Stream: "s", Expected: expectAny, Events: []messages.NewEvent{
 			{ID: uuid.New(), Type: "t", Data: bytes.Repeat([]byte("x"), 15<<20)},
 		}})
-		require.Equal(t, messages.WriteEventsCompleted, a.command)
+		require.Equal(p.t, messages.WriteEventsCompleted, a.command)
 	}
-	require.Len(t, p.forward("s", 0, 4).numbers, 4)
-	require.Equal(t, page{result: messages.ReadStreamError, next: -1, last: -1, end: true, text: textPageTooLarge}, p.forward("s", 0, 5))
-	p.quiet()
+}
+
+// oversize asks for a page that is larger than a frame, and returns its body.
+func (p *peer) oversize(m messages.Request, credentials ...string) []byte {
+	p.t.Helper()
+	id := p.send(m, credentials...)
+	head := make([]byte, 22)
+	_, err := io.ReadFull(p.conn, head)
+	require.NoError(p.t, err)
+	length := binary.LittleEndian.Uint32(head)
+	require.Greater(p.t, length, uint32(messages.MaxFrame))
+	require.Equal(p.t, m.Command()+1, messages.Command(head[4]))
+	require.Equal(p.t, id[:], head[6:])
+	body := make([]byte, length-18)
+	_, err = io.ReadFull(p.conn, body)
+	require.NoError(p.t, err)
+	return body
+}
+
+// TestPageOverAFrame: a page that no frame can carry is sent all the same, and ends with the event that is too much. In virtual time:
+// no heartbeat comes in between.
+func TestPageOverAFrame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := run(t)
+		p := n.peer(t)
+		p.large()
+		require.Len(t, p.forward("s", 0, 4).numbers, 4)
+		for _, test := range []struct {
+			ask     messages.StreamRead
+			numbers []int64
+			next    int64
+			end     bool
+		}{
+			{messages.StreamRead{From: 0, Count: 9}, []int64{0, 1, 2, 3, 4}, 5, false},
+			{messages.StreamRead{From: 1, Count: 9, ResolveLinks: true}, []int64{1, 2, 3, 4, 5}, 6, true},
+			{messages.StreamRead{From: -1, Count: 9, Backward: true}, []int64{5, 4, 3, 2, 1}, 0, false},
+		} {
+			test.ask.Stream = "s"
+			var got messages.StreamPage
+			require.NoError(t, got.Decode(p.oversize(&test.ask)))
+			var numbers []int64
+			require.NoError(t, got.Each(nil, func(e *messages.ResolvedEvent) bool {
+				numbers = append(numbers, e.Event.Number)
+				return true
+			}))
+			require.Equal(t, test.numbers, numbers)
+			require.Equal(t, test.next, got.Next)
+			require.Equal(t, test.end, got.EndOfStream)
+			require.Empty(t, got.Error)
+		}
+		p.quiet()
+	})
 }
