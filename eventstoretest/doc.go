@@ -38,6 +38,14 @@
 //
 // Clock and IDs give the embedded server the times and the ids that it writes, so that a test can compare whole events.
 //
+// # TLS
+//
+// With TLS the clients speak it, to a server with a certificate of its own that Server.URL and Server.Client trust. All faults
+// work as without it.
+//
+//	srv := eventstoretest.Run(t, eventstoretest.TLS())
+//	client := srv.Client(t)
+//
 // # Virtual time
 //
 // With InMemory everything also works inside a bubble of testing/synctest, where hours of heartbeats and time-outs take

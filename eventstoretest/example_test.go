@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/goeventstore/eventstore"
 	"github.com/goeventstore/eventstore/eventstoretest"
 	"github.com/goeventstore/eventstore/messages"
 )
@@ -54,6 +55,18 @@ func ExampleServer_SlowReads() {
 	srv.SlowReads(64 << 10) // 64 KiB a second
 	defer srv.SlowReads(0)
 	client := srv.Client(t) // everything still works, later
+	if err := client.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func ExampleTLS() {
+	srv := eventstoretest.Run(t, eventstoretest.TLS())
+	client, err := eventstore.Connect(t.Context(), srv.URL()) // tls://...?tlsCA=...
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Close() }()
 	if err := client.Ping(t.Context()); err != nil {
 		t.Error(err)
 	}

@@ -23,6 +23,7 @@ type config struct {
 	newID       func() uuid.UUID // likewise
 	projections bool             // in any case
 	embedded    bool
+	secure      bool
 }
 
 type option func(*config)

@@ -8,15 +8,18 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/goeventstore/eventstore/internal/secure"
 )
 
 // proxy accepts connections and moves frames between them and connections to the server. Goroutines: one accepts, and
 // each connection has one that waits for its two pumps.
 type proxy struct {
-	network Network
-	server  string // address
-	addr    string
-	trace   trace
+	network  Network
+	server   string // address
+	addr     string
+	identity *identity // nil: clients do not speak TLS
+	trace    trace
 
 	start   func(net.Listener) // starts an accept loop
 	stop    context.CancelFunc // ends dials under way and waits of the accept loops
@@ -38,8 +41,8 @@ type interceptor struct {
 	removed atomic.Bool
 }
 
-func startProxy(n Network, server string) (*proxy, error) {
-	p := &proxy{network: n, server: server, addr: "127.0.0.1:0", links: make(map[*link]struct{})}
+func startProxy(n Network, server string, who *identity) (*proxy, error) {
+	p := &proxy{network: n, server: server, identity: who, addr: "127.0.0.1:0", links: make(map[*link]struct{})}
 	ctx, stop := context.WithCancel(context.Background())
 	p.stop = stop
 	p.start = func(l net.Listener) { p.running.Go(func() { p.accept(ctx, l) }) }
@@ -63,6 +66,9 @@ func (p *proxy) listen() error {
 	l, err := p.network.Listen("tcp", p.addr)
 	if err != nil {
 		return err
+	}
+	if p.identity != nil {
+		l = secure.Listen(l, p.identity.keys)
 	}
 	p.listener = l
 	p.start(l)
@@ -286,6 +292,9 @@ func (l *link) wait(d time.Duration) bool {
 
 // reset closes a connection so that its peer finds a reset and what is under way is lost.
 func reset(c net.Conn) {
+	if s, ok := c.(*secure.Conn); ok {
+		c = s.NetConn()
+	}
 	switch c := c.(type) {
 	case interface{ Reset() }:
 		c.Reset()

@@ -1,6 +1,7 @@
 package eventstoretest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -29,6 +30,7 @@ type Server struct {
 	network  Network
 	embedded bool
 	direct   *url.URL
+	identity *identity // nil without TLS
 	http     string
 	proxy    *proxy
 }
@@ -46,17 +48,26 @@ func Run(tb testing.TB, opts ...Option) *Server {
 	}
 	s := &Server{tb: tb, network: cfg.network}
 	var err error
+	if cfg.secure {
+		if s.identity, err = newIdentity(tb); err != nil {
+			tb.Fatalf("eventstoretest: %v", err)
+		}
+	}
+	var plain string // where the proxy leads to
 	if target := os.Getenv(environment); target == "" || cfg.embedded {
 		s.embedded = true
-		s.direct, s.http, err = startEmbedded(tb, &cfg)
+		plain, err = s.startEmbedded(&cfg)
 	} else {
 		s.http = strings.TrimSuffix(os.Getenv(environmentHTTP), "/")
 		s.direct, err = findReal(tb.Context(), cfg.network, target)
+		if err == nil {
+			plain = s.direct.Host
+		}
 	}
 	if err != nil {
 		tb.Fatalf("eventstoretest: %v", err)
 	}
-	s.proxy, err = startProxy(cfg.network, s.direct.Host)
+	s.proxy, err = startProxy(cfg.network, plain, s.identity)
 	if err != nil {
 		tb.Fatalf("eventstoretest: start the proxy: %v", err)
 	}
@@ -69,9 +80,9 @@ func Run(tb testing.TB, opts ...Option) *Server {
 	return s
 }
 
-// startEmbedded returns the server's addresses: the one of clients and the one of HTTP.
-func startEmbedded(tb testing.TB, cfg *config) (u *url.URL, http string, err error) {
-	tb.Helper()
+// startEmbedded starts the embedded server, and returns the address of its plain port.
+func (s *Server) startEmbedded(cfg *config) (plain string, err error) {
+	s.tb.Helper()
 	cfg.server.Listen = cfg.network.Listen
 	if cfg.now != nil {
 		cfg.server.Now = cfg.now
@@ -80,21 +91,36 @@ func startEmbedded(tb testing.TB, cfg *config) (u *url.URL, http string, err err
 		cfg.server.NewID = cfg.newID
 	}
 	cfg.server.Projections = cfg.server.Projections || cfg.projections
+	if s.identity != nil {
+		cfg.server.Secure = cmp.Or(cfg.server.Secure, "127.0.0.1:0")
+		cfg.server.TLS = s.identity.keys
+	}
 	srv, err := server.Start(cfg.server)
 	if err != nil {
-		return nil, "", fmt.Errorf("start the embedded server: %w", err)
+		return "", fmt.Errorf("start the embedded server: %w", err)
 	}
-	tb.Cleanup(func() {
+	s.tb.Cleanup(func() {
 		if err := srv.Close(); err != nil {
-			tb.Errorf("eventstoretest: close the embedded server: %v", err)
+			s.tb.Errorf("eventstoretest: close the embedded server: %v", err)
 		}
 	})
-	u, err = url.Parse(srv.URL())
-	if err != nil {
-		return nil, "", fmt.Errorf("the embedded server's URL: %w", err)
+	s.http = srv.HTTPURL()
+	_, plain, _ = strings.Cut(srv.URL(), "://")
+	addr := plain
+	if s.identity != nil {
+		_, addr, _ = strings.Cut(srv.SecureURL(), "://")
 	}
-	u.User = url.UserPassword("admin", "changeit")
-	return u, srv.HTTPURL(), nil
+	s.direct = s.target(url.UserPassword("admin", "changeit"), addr)
+	return plain, nil
+}
+
+// target leads to an address, with TLS if there is to be.
+func (s *Server) target(user *url.Userinfo, addr string) *url.URL {
+	u := &url.URL{Scheme: "tcp", User: user, Host: addr}
+	if s.identity != nil {
+		u.Scheme, u.RawQuery = "tls", url.Values{"tlsCA": {s.identity.ca}}.Encode()
+	}
+	return u
 }
 
 // findReal reads the target and has a look whether somebody listens there: through the proxy a server that is not there
@@ -125,8 +151,7 @@ func findReal(ctx context.Context, n Network, target string) (*url.URL, error) {
 // URL returns the target that leads to the server through the proxy, with the credentials of its administrator, or those
 // that the environment gives.
 func (s *Server) URL() string {
-	u := url.URL{Scheme: "tcp", User: s.direct.User, Host: s.proxy.addr}
-	return u.String()
+	return s.target(s.direct.User, s.proxy.addr).String()
 }
 
 // DirectURL returns the target that leads to the server past the proxy, with the same credentials: for bytes that are no

@@ -37,6 +37,7 @@ var table = []row{
 	// under all floors: nothing of the protocol's
 	{pkg: "internal/pieces", low: true},
 	{pkg: "internal/pause", low: true},
+	{pkg: "internal/secure", low: true},
 	// floor 0
 	{pkg: "messages/pb", low: true},
 	{pkg: "messages", low: true, imports: []string{"messages/pb"}},
@@ -54,9 +55,9 @@ var table = []row{
 	{pkg: "listener/boltstore", imports: []string{".", "listener"}},
 	{pkg: "listener/internal/storetest", imports: []string{".", "listener"}},
 	// side
-	{pkg: "server", imports: []string{"messages", "internal/memnet", "server/internal/..."}},
+	{pkg: "server", imports: []string{"messages", "internal/memnet", "internal/secure", "server/internal/..."}},
 	{pkg: "server/internal/...", imports: []string{"messages", "internal/memnet", "server/internal/..."}},
-	{pkg: "eventstoretest", imports: []string{"server", ".", "messages", "internal/memnet", "internal/faultnet"}},
+	{pkg: "eventstoretest", imports: []string{"server", ".", "messages", "internal/memnet", "internal/faultnet", "internal/secure"}},
 	{pkg: "internal/memnet"},
 	{pkg: "internal/scripted", imports: []string{"messages", "internal/memnet"}},
 	{pkg: "internal/faultnet"},
