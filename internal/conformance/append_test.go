@@ -14,7 +14,6 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/goeventstore/eventstore"
-	"github.com/goeventstore/eventstore/eventstoretest"
 	"github.com/goeventstore/eventstore/messages"
 )
 
@@ -39,7 +38,7 @@ var versions = []struct {
 
 func TestExpectedVersions(t *testing.T) {
 	ctx := within(t)
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	client := srv.Client(t)
 	for _, c := range versions {
@@ -84,7 +83,7 @@ func TestExpectedVersions(t *testing.T) {
 }
 
 func TestExpectedVersionsThatAreNone(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	for _, expected := range []int64{-3, -5, -1 << 63} {
 		p.refused(p.call(&messages.Append{Stream: newStream("none"), Expected: expected, Events: p.named("a")}), "WriteEvents")
@@ -93,7 +92,7 @@ func TestExpectedVersionsThatAreNone(t *testing.T) {
 
 func TestEmptyAppends(t *testing.T) {
 	ctx := within(t)
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	client := srv.Client(t)
 
@@ -133,7 +132,7 @@ func TestEmptyAppends(t *testing.T) {
 // TestContent: what is written is what is read.
 func TestContent(t *testing.T) {
 	ctx := within(t)
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	client := srv.Client(t)
 	stream := newStream("content")
 	events := []eventstore.EventData{
@@ -167,7 +166,7 @@ func TestContent(t *testing.T) {
 
 // TestContentTypes: 1 is JSON, everything else binary; that of the metadata is ignored.
 func TestContentTypes(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	stream := newStream("types")
 	events := p.named("a", "b", "c", "d")
@@ -189,7 +188,7 @@ func TestContentTypes(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	ctx := within(t)
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	client := srv.Client(t)
 	for _, name := range []string{" with blanks ", "with@at@", "ünïcödé ☃", "with/?&#%20", "two\nlines", strings.Repeat("long-", 100)} {
 		stream := newStream(name) + name
@@ -208,7 +207,7 @@ func TestNames(t *testing.T) {
 
 func TestRefusedAppends(t *testing.T) {
 	ctx := within(t)
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	client := srv.Client(t)
 	stream := newStream("refused")
@@ -253,7 +252,7 @@ const maxEvent = 16<<20 - 10_000
 
 func TestLargeEvents(t *testing.T) {
 	ctx := within(t)
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	client := srv.Client(t)
 	stream := newStream("large")
 	mebi := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
@@ -265,7 +264,7 @@ func TestLargeEvents(t *testing.T) {
 	require.True(t, bytes.Equal(mebi[:1000], e.Event.Metadata))
 
 	if testing.Short() {
-		t.Skip("NOT RUN WITH -short: it writes the largest event there may be, 16 MiB")
+		cannot(t, "it writes the largest event there may be, 16 MiB, and this is -short")
 	}
 	p := dialPeer(t, srv)
 	data := bytes.Repeat([]byte{'x'}, maxEvent)
@@ -283,7 +282,7 @@ func TestLargeEvents(t *testing.T) {
 
 func TestBigBatch(t *testing.T) {
 	ctx := within(t)
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	client := srv.Client(t)
 	stream := newStream("batch")
 	const n = 2000
@@ -310,7 +309,7 @@ func TestBigBatch(t *testing.T) {
 // TestConcurrentAppenders: of many writers who expect the same version exactly one gets the number.
 func TestConcurrentAppenders(t *testing.T) {
 	ctx := within(t)
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	clients := []*eventstore.Client{srv.Client(t), srv.Client(t)}
 	stream := newStream("race")
 	const writers, each = 8, 25

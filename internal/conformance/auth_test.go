@@ -7,7 +7,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/goeventstore/eventstore/eventstoretest"
 	"github.com/goeventstore/eventstore/messages"
 )
 
@@ -42,7 +41,7 @@ func (p *peer) notAuthenticated(a answer, text string) {
 
 // TestAuthenticate: credentials become the default of the connection, wrong ones as well.
 func TestAuthenticate(t *testing.T) {
-	p := dialPeer(t, eventstoretest.Run(t))
+	p := dialPeer(t, serve(t))
 	p.is("anonymous")
 	p.notAuthenticated(p.authenticate(), "No user credentials provided.")
 	p.is("anonymous")
@@ -79,7 +78,7 @@ func TestAuthenticate(t *testing.T) {
 
 // TestAuthenticatePipelined: what is sent right behind is checked with the new credentials already.
 func TestAuthenticatePipelined(t *testing.T) {
-	p := dialPeer(t, eventstoretest.Run(t))
+	p := dialPeer(t, serve(t))
 	read := &messages.EventRead{Stream: "$users", RequireLeader: true}
 	good, behind, wrong, last := p.id(), p.id(), p.id(), p.id()
 	p.write(slices.Concat(
@@ -94,7 +93,7 @@ func TestAuthenticatePipelined(t *testing.T) {
 
 // TestEmptyPasswords: in front of an empty body there can be none.
 func TestEmptyPasswords(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	name := "conformance-" + strings.ToLower(t.Name()) + "-" + p.of("").String()
 	p.writeUser(name, name, "", "")
@@ -115,7 +114,7 @@ func TestEmptyPasswords(t *testing.T) {
 // TestUserEvents: what an event has to say, so that a user is let in. Each is of a user that nobody has met, since a real
 // server remembers passwords.
 func TestUserEvents(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	for _, good := range []string{"", `,"disabled":false`, `,"fullName":"F"`, `,"other":1`, `,"groups":null`, `,"GROUPS":[]`} {
 		name := p.newUser(good)
@@ -145,7 +144,7 @@ func TestUserEvents(t *testing.T) {
 
 // TestAuthenticatedForGood: whom a good Authenticate found stays, whatever becomes of the user.
 func TestAuthenticatedForGood(t *testing.T) {
-	p := dialPeer(t, eventstoretest.Run(t))
+	p := dialPeer(t, serve(t))
 	name := p.newUser(`,"groups":["$admins"]`)
 	require.Equal(t, messages.Authenticated, p.authenticate(name, "password").command)
 	p.writeUser(name, name, "other", `,"disabled":true`)
@@ -158,7 +157,7 @@ func TestAuthenticatedForGood(t *testing.T) {
 
 // TestWrongDefaultsAreLookedUpAgain: credentials that were wrong when they became the default count once they are good.
 func TestWrongDefaultsAreLookedUpAgain(t *testing.T) {
-	p := dialPeer(t, eventstoretest.Run(t))
+	p := dialPeer(t, serve(t))
 	name := "conformance-" + strings.ToLower(t.Name()) + "-" + p.of("").String()
 	p.notAuthenticated(p.authenticate(name, "password"), "Unauthorized")
 	p.is("refused")

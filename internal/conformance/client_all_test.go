@@ -9,7 +9,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/goeventstore/eventstore"
-	"github.com/goeventstore/eventstore/eventstoretest"
 )
 
 // ownEvents are the events of a sequence that are in one of the streams, in their order.
@@ -32,7 +31,7 @@ func ownEvents(ctx context.Context, t *testing.T, streams []string, c *eventstor
 
 func TestClientReadAll(t *testing.T) {
 	ctx := within(t)
-	client := eventstoretest.Run(t).Client(t)
+	client := serve(t).Client(t)
 	streams := []string{newStream("all-a"), newStream("all-b")}
 	begin, err := client.ReadAllSlice(ctx, eventstore.End, 1, eventstore.Backward())
 	require.NoError(t, err)
@@ -113,7 +112,7 @@ func TestClientReadAll(t *testing.T) {
 // The events of a transaction have the position of its commit and their own.
 func TestClientReadAllOfATransaction(t *testing.T) {
 	ctx := within(t)
-	client := eventstoretest.Run(t).Client(t)
+	client := serve(t).Client(t)
 	stream := newStream("all-transaction")
 	tx, err := client.StartTransaction(ctx, stream, eventstore.NoStream)
 	require.NoError(t, err)

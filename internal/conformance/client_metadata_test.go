@@ -9,12 +9,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/goeventstore/eventstore"
-	"github.com/goeventstore/eventstore/eventstoretest"
 )
 
 func TestStreamMetadata(t *testing.T) {
 	ctx := within(t)
-	client := eventstoretest.Run(t).Client(t)
+	client := serve(t).Client(t)
 	stream := newStream("metadata")
 
 	m, err := client.Metadata(ctx, stream)
@@ -75,7 +74,7 @@ func TestStreamMetadata(t *testing.T) {
 
 func TestUndeleteHelper(t *testing.T) {
 	ctx := within(t)
-	client := eventstoretest.Run(t).Client(t)
+	client := serve(t).Client(t)
 	stream := newStream("undelete")
 	require.NoError(t, client.Undelete(ctx, stream), "what is not deleted is left alone")
 	_, err := client.Append(ctx, stream, eventstore.NoStream, numbered(0, 3))
@@ -109,7 +108,7 @@ func TestUndeleteHelper(t *testing.T) {
 
 func TestTruncateBeforeHelper(t *testing.T) {
 	ctx := within(t)
-	client := eventstoretest.Run(t).Client(t)
+	client := serve(t).Client(t)
 	stream := newStream("truncate")
 	_, err := client.Append(ctx, stream, eventstore.NoStream, numbered(0, 10))
 	require.NoError(t, err)
@@ -149,7 +148,7 @@ func TestTruncateBeforeHelper(t *testing.T) {
 
 func TestLastEventAndStreamExists(t *testing.T) {
 	ctx := within(t)
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	client := srv.Client(t)
 	for state, want := range map[state]struct {

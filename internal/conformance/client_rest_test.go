@@ -6,12 +6,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/goeventstore/eventstore"
-	"github.com/goeventstore/eventstore/eventstoretest"
 )
 
 func TestClientAuthenticate(t *testing.T) {
 	ctx := within(t)
-	client := eventstoretest.Run(t).Client(t)
+	client := serve(t).Client(t)
 	require.NoError(t, client.Authenticate(ctx, eventstore.As("admin", "changeit")))
 	require.NoError(t, client.Authenticate(ctx, eventstore.As("ops", "changeit")))
 	for _, wrong := range []eventstore.CallOption{eventstore.As("admin", "wrong"), eventstore.As("nobody", "changeit")} {
@@ -22,7 +21,7 @@ func TestClientAuthenticate(t *testing.T) {
 
 func TestClientScavenge(t *testing.T) {
 	ctx := within(t)
-	client := eventstoretest.Run(t).Client(t)
+	client := serve(t).Client(t)
 	_, err := client.Scavenge(ctx, eventstore.As("admin", "changeit"))
 	require.NoError(t, err)
 	_, err = client.Scavenge(ctx, eventstore.As("ops", "changeit"))

@@ -6,12 +6,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/goeventstore/eventstore"
-	"github.com/goeventstore/eventstore/eventstoretest"
 )
 
 func TestClientTransaction(t *testing.T) {
 	ctx := within(t)
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	client, other := srv.Client(t), srv.Client(t)
 	stream := newStream("transaction")
 	tx, err := client.StartTransaction(ctx, stream, eventstore.NoStream)
@@ -39,7 +38,7 @@ func TestClientTransaction(t *testing.T) {
 
 func TestClientTransactionErrors(t *testing.T) {
 	ctx := within(t)
-	client := eventstoretest.Run(t).Client(t)
+	client := serve(t).Client(t)
 	stream := newStream("transaction")
 	tx, err := client.StartTransaction(ctx, stream, 7)
 	require.NoError(t, err, "the version is checked at the commit")

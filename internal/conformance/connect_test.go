@@ -7,12 +7,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/goeventstore/eventstore"
-	"github.com/goeventstore/eventstore/eventstoretest"
 )
 
 func TestConnect(t *testing.T) {
 	ctx := within(t)
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	client := srv.Client(t)
 	require.Equal(t, eventstore.Connected, client.State().Phase)
 	require.NoError(t, client.Ping(ctx))
@@ -22,7 +21,7 @@ func TestConnect(t *testing.T) {
 
 func TestConnectionHeals(t *testing.T) {
 	ctx := within(t)
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	client := srv.Client(t)
 	stream := newStream("heals")
 	_, err := client.Append(ctx, stream, eventstore.NoStream, numbered(0, 1))
@@ -37,7 +36,7 @@ func TestConnectionHeals(t *testing.T) {
 
 func TestWrongPassword(t *testing.T) {
 	ctx := within(t)
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	client := srv.Client(t)
 	stream := newStream("password")
 	wrong := eventstore.As("admin", "not the password")
@@ -60,7 +59,7 @@ func TestWrongPassword(t *testing.T) {
 
 func TestAnonymous(t *testing.T) {
 	ctx := within(t)
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	u, err := url.Parse(srv.DirectURL())
 	require.NoError(t, err)
 	u.User = nil

@@ -6,14 +6,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/goeventstore/eventstore"
-	"github.com/goeventstore/eventstore/eventstoretest"
 	"github.com/goeventstore/eventstore/messages"
 	"github.com/goeventstore/eventstore/messages/pb"
 )
 
 func TestSoftDelete(t *testing.T) {
 	ctx := within(t)
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	client := srv.Client(t)
 	stream := newStream("soft")
 	_, err := client.Append(ctx, stream, eventstore.NoStream, numbered(0, 3))
@@ -45,7 +44,7 @@ func TestSoftDelete(t *testing.T) {
 
 func TestUndelete(t *testing.T) {
 	ctx := within(t)
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	client := srv.Client(t)
 	for _, expected := range []eventstore.ExpectedVersion{eventstore.Any, eventstore.NoStream, 2} {
@@ -85,7 +84,7 @@ func TestUndelete(t *testing.T) {
 // TestDeleteOfAMissingStream: what never was can be deleted, and begins at 0 when it is written then.
 func TestDeleteOfAMissingStream(t *testing.T) {
 	ctx := within(t)
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	client := srv.Client(t)
 	for _, expected := range []eventstore.ExpectedVersion{eventstore.Any, eventstore.NoStream} {
 		stream := newStream("never")
@@ -109,7 +108,7 @@ func TestDeleteOfAMissingStream(t *testing.T) {
 
 func TestHardDelete(t *testing.T) {
 	ctx := within(t)
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	client := srv.Client(t)
 	for _, expected := range []eventstore.ExpectedVersion{eventstore.Any, 2} {
@@ -138,7 +137,7 @@ func TestHardDelete(t *testing.T) {
 
 // TestRefusedDeletes: the failures have no positions, and some expected versions are none.
 func TestRefusedDeletes(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	stream := p.in(existing)
 	for _, hard := range []bool{false, true} {
@@ -163,7 +162,7 @@ func TestRefusedDeletes(t *testing.T) {
 
 // TestSoftDeleteIsMetadata: it replaces all that they said, and again each time.
 func TestSoftDeleteIsMetadata(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	stream := p.in(existing)
 	p.setMetadata(stream, `{"a":1,"$maxCount":2,"$acl":{"$r":"$all"}}`)
@@ -192,7 +191,7 @@ func TestSoftDeleteIsMetadata(t *testing.T) {
 
 // TestWhatUndeletes: an empty write does, and a retry does not.
 func TestWhatUndeletes(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	for _, expected := range []int64{-2, 2} {
 		stream := p.in(softDeleted)
@@ -227,7 +226,7 @@ func TestWhatUndeletes(t *testing.T) {
 // TestTombstone: a subscription sees it, and nothing more can come. The metastream goes on if it was written before,
 // but cannot be read.
 func TestTombstone(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	stream := p.in(softDeleted)
 	id, _ := p.subscribe(stream)
@@ -275,7 +274,7 @@ func TestTombstone(t *testing.T) {
 
 // TestDeletesInOneSend: each sees what was sent before it.
 func TestDeletesInOneSend(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	stream := newStream("send")
 	requests := []messages.Request{
@@ -307,7 +306,7 @@ func TestDeletesInOneSend(t *testing.T) {
 
 // TestDeniedDeletes: a stream of the system is the administrators' to delete, and a metastream is nobody's.
 func TestDeniedDeletes(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	for _, stream := range []string{"$" + newStream("denied"), "$$" + p.in(existing), "$all"} {
 		for _, hard := range []bool{false, true} {

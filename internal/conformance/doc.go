@@ -4,6 +4,9 @@
 // nothing about the database, which may be shared and used: every test makes up its own stream names. What a test expects
 // is what a real server 4.1.4 does, and 3.9.4 where nothing newer is claimed.
 //
+// With EVENTSTORE_TEST_COMPAT a run against a real server writes what came of it to testdata/compat, which is all that the
+// README says of real servers.
+//
 // Beside it, TestReplay plays the recordings of real servers in testdata/captures to the embedded server and compares
 // every answer field by field. The manifest there says what is played, and whether in virtual time, so that the answers,
 // heartbeats and closes must come when they did; what is left out until which step of the work; and where the embedded

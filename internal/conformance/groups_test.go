@@ -12,7 +12,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/goeventstore/eventstore/eventstoretest"
 	"github.com/goeventstore/eventstore/messages"
 	"github.com/goeventstore/eventstore/messages/pb"
 )
@@ -182,7 +181,7 @@ func (c *consumer) leave() {
 
 func TestGroupResults(t *testing.T) {
 	t.Parallel()
-	p := dialPeer(t, eventstoretest.Run(t))
+	p := dialPeer(t, serve(t))
 	stream := newStream("group")
 	denied := managed{3, "You do not have permissions to create streams"}
 	require.Equal(t, denied, p.createGroup(groupOf(stream)))
@@ -215,7 +214,7 @@ func TestGroupResults(t *testing.T) {
 
 func TestGroupConnections(t *testing.T) {
 	t.Parallel()
-	p := dialPeer(t, eventstoretest.Run(t))
+	p := dialPeer(t, serve(t))
 	stream := newStream("group")
 	p.group(stream, func(m *pb.CreatePersistentSubscription) { m.SubscriberMaxCount = proto.Int32(1) })
 	reason := func(r messages.Request, credentials ...string) pb.SubscriptionDropped_SubscriptionDropReason {
@@ -241,7 +240,7 @@ func TestGroupConnections(t *testing.T) {
 
 func TestGroupWindow(t *testing.T) {
 	t.Parallel()
-	p := dialPeer(t, eventstoretest.Run(t))
+	p := dialPeer(t, serve(t))
 	stream := newStream("group")
 	p.append(stream, -1, "a", "b", "c", "d")
 	p.group(stream)
@@ -275,7 +274,7 @@ func TestGroupWindow(t *testing.T) {
 
 func TestGroupNaks(t *testing.T) {
 	t.Parallel()
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	for action, want := range map[pb.PersistentSubscriptionNakEvents_NakAction]message{
 		pb.PersistentSubscriptionNakEvents_Unknown: {number: 0, retries: 1},
 		pb.PersistentSubscriptionNakEvents_Retry:   {number: 0, retries: 1},
@@ -340,7 +339,7 @@ func (p *peer) isParked(stream string, n int, reason string, number int64) {
 
 func TestGroupRetries(t *testing.T) {
 	t.Parallel()
-	p := dialPeer(t, eventstoretest.Run(t))
+	p := dialPeer(t, serve(t))
 	stream := newStream("group")
 	p.append(stream, -1, "a", "b")
 	p.group(stream, func(m *pb.CreatePersistentSubscription) { m.MaxRetryCount = proto.Int32(2) })
@@ -362,7 +361,7 @@ func TestGroupRetries(t *testing.T) {
 // TestGroupTimeout: what is not acked in time comes again, and is parked in the end.
 func TestGroupTimeout(t *testing.T) {
 	t.Parallel()
-	p := dialPeer(t, eventstoretest.Run(t))
+	p := dialPeer(t, serve(t))
 	stream := newStream("group")
 	p.append(stream, -1, "a")
 	p.group(stream, func(m *pb.CreatePersistentSubscription) {
@@ -377,7 +376,7 @@ func TestGroupTimeout(t *testing.T) {
 
 func TestGroupStrategies(t *testing.T) {
 	t.Parallel()
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	for strategy, want := range map[string][2][]int64{
 		"RoundRobin":       {{0, 2}, {1, 3, 4, 5}},
 		"DispatchToSingle": {{0, 1}, {2, 3, 4, 5}},
@@ -408,7 +407,7 @@ func TestGroupStrategies(t *testing.T) {
 // would be apart otherwise, since a new bucket goes to the consumer with the fewest.
 func TestGroupPinned(t *testing.T) {
 	t.Parallel()
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p, q := dialPeer(t, srv), dialPeer(t, srv)
 	stream := newStream("group")
 	p.group(stream, func(m *pb.CreatePersistentSubscription) { m.NamedConsumerStrategy = proto.String("Pinned") })
@@ -428,7 +427,7 @@ func TestGroupPinned(t *testing.T) {
 // TestGroupConsumerLeaves: what it had goes to the others, with retry 1 and before all else.
 func TestGroupConsumerLeaves(t *testing.T) {
 	t.Parallel()
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p, q := dialPeer(t, srv), dialPeer(t, srv)
 	stream := newStream("group")
 	p.append(stream, -1, "a", "b", "c", "d", "e")
@@ -450,7 +449,7 @@ func TestGroupConsumerLeaves(t *testing.T) {
 // TestGroupIsChangedWhileConnected: an update and a delete drop all consumers, and an update goes on behind the checkpoint.
 func TestGroupIsChangedWhileConnected(t *testing.T) {
 	t.Parallel()
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p, w := dialPeer(t, srv), dialPeer(t, srv)
 	stream := newStream("group")
 	p.append(stream, -1, "a", "b", "c")
@@ -489,7 +488,7 @@ func TestGroupIsChangedWhileConnected(t *testing.T) {
 // TestGroupStartFrom: the largest number overflows, and reading begins anew, but no live event is let in.
 func TestGroupStartFrom(t *testing.T) {
 	t.Parallel()
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	for from, want := range map[int64][]int64{-1: {3, 4}, -5: {3, 4}, 0: {0, 1, 2, 3, 4}, 2: {2, 3, 4}, 4: {4}, math.MaxInt64: {0, 1, 2}} {
 		t.Run(fmt.Sprint(from), func(t *testing.T) {
 			p := dialPeer(t, srv)
@@ -507,7 +506,7 @@ func TestGroupStartFrom(t *testing.T) {
 // TestGroupLinks: acks go by the link's id, and parked entries name the target.
 func TestGroupLinks(t *testing.T) {
 	t.Parallel()
-	p := dialPeer(t, eventstoretest.Run(t))
+	p := dialPeer(t, serve(t))
 	target, stream := newStream("target"), newStream("links")
 	p.append(target, -1, "a", "b")
 	link := func(data string) messages.NewEvent {
@@ -533,7 +532,7 @@ func TestGroupLinks(t *testing.T) {
 // TestGroupOnADeletedStream: the tombstone is an event like any other.
 func TestGroupOnADeletedStream(t *testing.T) {
 	t.Parallel()
-	p := dialPeer(t, eventstoretest.Run(t))
+	p := dialPeer(t, serve(t))
 	stream := newStream("group")
 	p.append(stream, -1, "a", "b")
 	p.group(stream)

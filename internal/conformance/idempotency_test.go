@@ -10,7 +10,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
-	"github.com/goeventstore/eventstore/eventstoretest"
 	"github.com/goeventstore/eventstore/messages"
 	"github.com/goeventstore/eventstore/messages/pb"
 )
@@ -34,7 +33,7 @@ const (
 // TestIdempotency tells what a server does about events that it has seen before: protocol 4.3, "Consequences checked",
 // but for the one that is never answered.
 func TestIdempotency(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	for name, story := range map[string][]step{
 		"the same exact version": {
 			{0, -1, "a b", stored, 0, 1},
@@ -135,7 +134,7 @@ func TestIdempotency(t *testing.T) {
 
 // TestIdempotencyOfADeletedStream: what was stored before a soft delete is recognized, and the stream stays deleted.
 func TestIdempotencyOfADeletedStream(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	stream := newStream("deleted")
 	written(t, p.append(stream, -1, "a"), 0, 0)
@@ -148,7 +147,7 @@ func TestIdempotencyOfADeletedStream(t *testing.T) {
 // TestACopyInFlight: the second of two writes with the same events in one segment is not decided, and times out. A real
 // server may have committed the first one by then, and recognizes the second.
 func TestACopyInFlight(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	for _, expected := range []int64{-1, -2} {
 		t.Run(fmt.Sprint(expected), func(t *testing.T) {
 			t.Parallel()

@@ -8,7 +8,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/goeventstore/eventstore"
-	"github.com/goeventstore/eventstore/eventstoretest"
 	"github.com/goeventstore/eventstore/messages"
 	"github.com/goeventstore/eventstore/messages/pb"
 )
@@ -55,7 +54,7 @@ func target(e *pb.ResolvedIndexedEvent) string {
 
 // TestLinks: what leads somewhere comes with its target, all else as the link alone.
 func TestLinks(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	s, soft, hard, none := p.in(existing), p.in(softDeleted), p.in(hardDeleted), p.in(missing)
 	truncated, counted := p.in(existing), p.in(existing)
@@ -146,7 +145,7 @@ func TestLinks(t *testing.T) {
 
 // TestLinksFollowTheirTargets: a link leads to what can be read now.
 func TestLinksFollowTheirTargets(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	s := newStream("later")
 	stream := p.links("0@"+s, "-1@"+s)
@@ -170,7 +169,7 @@ func TestLinksFollowTheirTargets(t *testing.T) {
 
 // TestLinksToWhatMayNotBeRead: one of them refuses the whole page, and one that names no event does not.
 func TestLinksToWhatMayNotBeRead(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	s := p.in(existing)
 	secret := "$" + newStream("secret")
@@ -205,7 +204,7 @@ func TestLinksToWhatMayNotBeRead(t *testing.T) {
 // TestClientResolvesLinks: the same by the client, which tells a link by what it holds.
 func TestClientResolvesLinks(t *testing.T) {
 	ctx := within(t)
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	client := srv.Client(t)
 	s := p.in(existing)

@@ -8,13 +8,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/goeventstore/eventstore"
-	"github.com/goeventstore/eventstore/eventstoretest"
 	"github.com/goeventstore/eventstore/listener"
 )
 
 // TestListener: over several runs every event is handled, in order, each run going on where the one before it stopped.
 func TestListener(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	client := srv.Client(t)
 	for name, store := range map[string]func(*testing.T) func() listener.Store{
 		"memory": func(*testing.T) func() listener.Store {
@@ -62,7 +61,7 @@ func TestListener(t *testing.T) {
 // TestListenerCatchesUp: what is written while it runs is handled too, and a handler that fails gets its event again.
 func TestListenerCatchesUp(t *testing.T) {
 	ctx := within(t)
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	client, writer := srv.Client(t), srv.Client(t)
 	stream := newStream("listener")
 	_, err := writer.Append(ctx, stream, eventstore.NoStream, numbered(0, 5))

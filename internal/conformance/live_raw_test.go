@@ -6,7 +6,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/goeventstore/eventstore/eventstoretest"
 	"github.com/goeventstore/eventstore/messages"
 	"github.com/goeventstore/eventstore/messages/pb"
 )
@@ -24,7 +23,7 @@ func (p *peer) eventOf(id messages.ID, streams ...string) *pb.ResolvedEvent {
 
 // TestRawSubscriptionToAll: every event in the order of its commit, links resolved for those who want it.
 func TestRawSubscriptionToAll(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p, w, old := dialPeer(t, srv), dialPeer(t, srv), dialRaw(t, srv)
 	a, b := newStream("live"), newStream("live")
 	links := newStream("links")
@@ -94,7 +93,7 @@ func (p *peer) unsubscribeFrom(id messages.ID) {
 
 // TestTheNameOfAll is that of a stream without events, and an empty body is a subscription to all.
 func TestTheNameOfAll(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	a := p.call(subscribeTo("$all"))
 	require.Equal(t, messages.SubscriptionDropped, a.command)
@@ -113,7 +112,7 @@ func TestTheNameOfAll(t *testing.T) {
 
 // TestLinksOverASubscription: a target is looked up when the link comes.
 func TestLinksOverASubscription(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	target, soft, hidden, links := newStream("target"), p.in(softDeleted), newStream("hidden"), newStream("links")
 	hard := p.in(hardDeleted)
@@ -159,7 +158,7 @@ func TestLinksOverASubscription(t *testing.T) {
 
 // TestHiddenEventsAreLive: what hides events from reads does not hide them from subscriptions.
 func TestHiddenEventsAreLive(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	for _, metadata := range []string{`{"$maxCount":1}`, `{"$tb":1000}`, `{"$maxAge":1}`} {
 		stream := newStream("hidden")
@@ -177,7 +176,7 @@ func TestHiddenEventsAreLive(t *testing.T) {
 
 // TestSameIDTwice: two subscriptions of one id deliver, and only the last can be removed.
 func TestSameIDTwice(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p, w := dialPeer(t, srv), dialPeer(t, srv)
 	one, two := newStream("twice"), newStream("twice")
 	id, _ := p.subscribe(one)
@@ -204,7 +203,7 @@ func TestSameIDTwice(t *testing.T) {
 
 // TestMetastreamOfADeletedStream: it is confirmed as deleted too, and a later event of it does not come.
 func TestMetastreamOfADeletedStream(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	stream := newStream("meta")
 	p.append(stream, -1, "a")

@@ -9,7 +9,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/goeventstore/eventstore"
-	"github.com/goeventstore/eventstore/eventstoretest"
 	"github.com/goeventstore/eventstore/messages"
 	"github.com/goeventstore/eventstore/subscription"
 )
@@ -60,7 +59,7 @@ func openSubscription(t *testing.T, client *eventstore.Client, cfg subscription.
 // TestSubscriptions: from each place, while many write: every event once and in order.
 func TestSubscriptions(t *testing.T) {
 	ctx := within(t)
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	client, writer := srv.Client(t), srv.Client(t)
 	stream := newStream("live")
 	const before, writers, each = 20, 4, 50
@@ -112,7 +111,7 @@ func TestSubscriptions(t *testing.T) {
 
 func TestSubscriptionToAMissingStream(t *testing.T) {
 	ctx := within(t)
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	client := srv.Client(t)
 	for _, from := range []eventstore.From{eventstore.Start, eventstore.End} {
 		stream := newStream("later")
@@ -130,7 +129,7 @@ func TestSubscriptionToAMissingStream(t *testing.T) {
 // TestDeletesUnderASubscription: a soft delete is no event, and what is written then goes on; a hard one is the end.
 func TestDeletesUnderASubscription(t *testing.T) {
 	ctx := within(t)
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	client := srv.Client(t)
 	stream := newStream("deleted")
 	_, err := client.Append(ctx, stream, eventstore.NoStream, numbered(0, 2))
@@ -160,7 +159,7 @@ func TestDeletesUnderASubscription(t *testing.T) {
 
 func TestSubscriptionIsDenied(t *testing.T) {
 	ctx := within(t)
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	client := srv.Client(t)
 	_, err := subscription.Open(ctx, client, subscription.Config{
 		Stream: newStream("wrong password"), Call: []eventstore.CallOption{eventstore.As("admin", "not the password")},
@@ -178,7 +177,7 @@ func TestSubscriptionIsDenied(t *testing.T) {
 // TestClosedSubscription: a Recv that waits ends, and other subscriptions of the connection do not notice.
 func TestClosedSubscription(t *testing.T) {
 	ctx := within(t)
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	client := srv.Client(t)
 	stream := newStream("closed")
 	closed := openSubscription(t, client, subscription.Config{Stream: stream, From: eventstore.End})
@@ -201,7 +200,7 @@ func TestClosedSubscription(t *testing.T) {
 
 func TestManySubscriptionsOnOneConnection(t *testing.T) {
 	ctx := within(t)
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	client := srv.Client(t)
 	const n, each = 50, 5
 	streams := make([]string, n)
@@ -230,7 +229,7 @@ func TestManySubscriptionsOnOneConnection(t *testing.T) {
 // TestSubscriptionOverACut: the events before, during and after a cut come once and in order.
 func TestSubscriptionOverACut(t *testing.T) {
 	ctx := within(t)
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	client := srv.Client(t)
 	stream := newStream("cut")
 	sub := openSubscription(t, client, subscription.Config{Stream: stream})
@@ -248,7 +247,7 @@ func TestSubscriptionOverACut(t *testing.T) {
 
 // TestRawSubscription: the confirmation, the events with their positions, and the end.
 func TestRawSubscription(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p, w := dialPeer(t, srv), dialPeer(t, srv)
 	for s, last := range map[state]int64{missing: -1, existing: 2, softDeleted: 2, hardDeleted: messages.DeletedNumber} {
 		_, confirmation := p.subscribe(p.in(s))
@@ -294,7 +293,7 @@ func TestRawSubscription(t *testing.T) {
 
 // TestUnsubscribe: the drop is the last of a subscription, and an id without one is not answered.
 func TestUnsubscribe(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	stream := newStream("unsubscribe")
 	id, _ := p.subscribe(stream)

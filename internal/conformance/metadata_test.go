@@ -9,7 +9,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/goeventstore/eventstore"
-	"github.com/goeventstore/eventstore/eventstoretest"
 	"github.com/goeventstore/eventstore/messages"
 )
 
@@ -44,7 +43,7 @@ func (p *peer) tenEvents() string {
 // TestMaxCount: the last events count, also when there are new ones.
 func TestMaxCount(t *testing.T) {
 	ctx := within(t)
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	client := srv.Client(t)
 	stream := p.tenEvents()
@@ -84,7 +83,7 @@ func TestMaxCount(t *testing.T) {
 
 // TestMaxAge waits for events to become too old.
 func TestMaxAge(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	stream := p.tenEvents()
 	p.setMetadata(stream, `{"$maxAge":1}`)
@@ -126,7 +125,7 @@ func TestMaxAge(t *testing.T) {
 
 // TestWhatCountsAsMetadata: a single value of a wrong kind makes all of them void.
 func TestWhatCountsAsMetadata(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	stream := p.tenEvents()
 	const all = 0
@@ -188,7 +187,7 @@ func TestWhatCountsAsMetadata(t *testing.T) {
 
 // TestMetastream: only its last event can be read, and it belongs to its stream.
 func TestMetastream(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	stream := p.in(existing)
 	json, version := p.metadataOf(stream)
@@ -219,7 +218,7 @@ func TestMetastream(t *testing.T) {
 
 // TestMetadataUndelete: metadata that are written to a soft-deleted stream bring it back without its old events.
 func TestMetadataUndelete(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	for _, c := range []struct{ json, want string }{
 		{`{"a":1}`, `{"a":1,"$tb":3}`},

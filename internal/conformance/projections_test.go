@@ -28,10 +28,10 @@ var noProjections atomic.Bool
 // without is skipped.
 func projected(t *testing.T) (srv *eventstoretest.Server, p *peer, category string) {
 	t.Helper()
-	srv = eventstoretest.Run(t, eventstoretest.Projections())
-	const skipped = "SKIPPED: the server's system projections do not run: no link to a new event came within %s"
+	srv = serve(t, eventstoretest.Projections())
+	const reason = "the server's system projections do not run: no link to a new event came within %s"
 	if !srv.Embedded() && noProjections.Load() {
-		t.Skipf(skipped, projectionsBound)
+		cannot(t, reason, projectionsBound)
 	}
 	p = dialPeer(t, srv)
 	category = newCategory()
@@ -45,7 +45,7 @@ func projected(t *testing.T) (srv *eventstoretest.Server, p *peer, category stri
 		}
 		require.False(t, srv.Embedded(), "the embedded server does not index")
 		noProjections.Store(true)
-		t.Skipf(skipped, projectionsBound)
+		cannot(t, reason, projectionsBound)
 	}
 }
 

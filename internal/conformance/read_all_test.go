@@ -9,7 +9,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
-	"github.com/goeventstore/eventstore/eventstoretest"
 	"github.com/goeventstore/eventstore/messages"
 	"github.com/goeventstore/eventstore/messages/pb"
 )
@@ -89,7 +88,7 @@ func (p *peer) walk(m messages.AllRead, n int, streams ...string) (names []strin
 // TestReadAll: every event in the order of its commit, in both directions and in pages of each size: also what is hidden
 // and deleted, and no empty writes.
 func TestReadAll(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	a, b := newStream("all"), newStream("all")
 	first := p.append(a, -1, "a0").GetCommitPosition()
@@ -117,7 +116,7 @@ func TestReadAll(t *testing.T) {
 // TestReadAllPositions: forward what is at a place belongs to it, backward it does not; and where no record is there is no
 // place to read from.
 func TestReadAllPositions(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	s := newStream("positions")
 	var at []int64
@@ -218,7 +217,7 @@ func between(p *peer, first, second int64) bool {
 
 // TestReadAllAtTheEnd: an empty page, whose next is the same; beyond it that is so forward only.
 func TestReadAllAtTheEnd(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	last := p.append(newStream("end"), -1, "a").GetCommitPosition()
 	page := p.all(messages.AllRead{Commit: -1, Prepare: -1, Count: 5})
@@ -238,7 +237,7 @@ func TestReadAllAtTheEnd(t *testing.T) {
 }
 
 func TestReadAllIsDenied(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	for _, backward := range []bool{false, true} {
 		page := p.allAs(messages.AllRead{Commit: 5, Prepare: 7, Count: 1, Backward: backward})
@@ -272,7 +271,7 @@ func (p *peer) linkTo(stream string, data ...string) *pb.WriteEventsCompleted {
 }
 
 func TestReadAllResolvesLinks(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	target, gone, links := newStream("target"), newStream("gone"), newStream("links")
 	first := p.append(target, -1, "a", "b").GetCommitPosition()

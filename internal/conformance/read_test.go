@@ -7,14 +7,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/goeventstore/eventstore"
-	"github.com/goeventstore/eventstore/eventstoretest"
 	"github.com/goeventstore/eventstore/messages"
 	"github.com/goeventstore/eventstore/messages/pb"
 )
 
 func TestReadEvent(t *testing.T) {
 	ctx := within(t)
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	client := srv.Client(t)
 	stream := newStream("event")
 	_, err := client.Append(ctx, stream, eventstore.NoStream, numbered(0, 3))
@@ -44,7 +43,7 @@ func TestReadEvent(t *testing.T) {
 
 // TestReadEventRaw: what is not found comes with an event that is there and empty; numbers below -1 are refused.
 func TestReadEventRaw(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	for s, want := range map[state]messages.ReadEventResult{
 		existing: messages.ReadEventNotFound, missing: messages.ReadEventNoStream,
@@ -114,7 +113,7 @@ var ten = []struct {
 
 func TestPages(t *testing.T) {
 	ctx := within(t)
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	client := srv.Client(t)
 	stream := newStream("ten")
@@ -150,7 +149,7 @@ func TestPages(t *testing.T) {
 // TestTruncatedPages: an empty page need not be the end.
 func TestTruncatedPages(t *testing.T) {
 	ctx := within(t)
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	client := srv.Client(t)
 	stream := newStream("truncated")
@@ -185,7 +184,7 @@ func TestTruncatedPages(t *testing.T) {
 
 func TestPagesOfWhatIsNotThere(t *testing.T) {
 	ctx := within(t)
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	client := srv.Client(t)
 	for s, want := range map[state]struct {
@@ -214,7 +213,7 @@ func TestPagesOfWhatIsNotThere(t *testing.T) {
 }
 
 func TestPagesThatAreNone(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	for _, stream := range []string{p.in(existing), p.in(missing)} {
 		for _, backward := range []bool{false, true} {
@@ -242,7 +241,7 @@ func TestPagesThatAreNone(t *testing.T) {
 // TestPagingIsTheWhole: however it is cut, it is the same stream.
 func TestPagingIsTheWhole(t *testing.T) {
 	ctx := within(t)
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	client := srv.Client(t)
 	stream := newStream("whole")
 	const n = 123
@@ -278,7 +277,7 @@ func TestPagingIsTheWhole(t *testing.T) {
 // TestReadYourWrites: what was answered is there, also for another connection.
 func TestReadYourWrites(t *testing.T) {
 	ctx := within(t)
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	client, other := srv.Client(t), srv.Client(t)
 	stream := newStream("own")
 	for i := range 100 {

@@ -13,7 +13,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
-	"github.com/goeventstore/eventstore/eventstoretest"
 	"github.com/goeventstore/eventstore/messages"
 	"github.com/goeventstore/eventstore/messages/pb"
 )
@@ -205,7 +204,7 @@ var adminAlone = []string{"admin"}
 
 // TestDefaultRights: user streams are everybody's, system streams the administrators'; whether they exist does not matter.
 func TestDefaultRights(t *testing.T) {
-	p := dialPeer(t, eventstoretest.Run(t))
+	p := dialPeer(t, serve(t))
 	l := p.logins()
 	for _, stream := range []string{newStream("rights"), p.in(existing)} {
 		l.mayAll(p, stream, everybody, nil)
@@ -218,7 +217,7 @@ func TestDefaultRights(t *testing.T) {
 
 // TestEachRight: a key of $acl governs its own operations and no others.
 func TestEachRight(t *testing.T) {
-	p := dialPeer(t, eventstoretest.Run(t))
+	p := dialPeer(t, serve(t))
 	l := p.logins()
 	for _, key := range []string{"$r", "$w", "$d", "$mr", "$mw"} {
 		acl := fmt.Sprintf(`{"$acl":{%q:%q}}`, key, l.name)
@@ -234,7 +233,7 @@ func TestEachRight(t *testing.T) {
 
 // TestRoles: whom a list lets in.
 func TestRoles(t *testing.T) {
-	p := dialPeer(t, eventstoretest.Run(t))
+	p := dialPeer(t, serve(t))
 	l := p.logins()
 	stream := p.in(existing)
 	quoted := func(roles ...string) string {
@@ -272,7 +271,7 @@ func TestRoles(t *testing.T) {
 
 // TestNobodysRights: what is denied to administrators too. $all is no stream, and a metastream has no metadata.
 func TestNobodysRights(t *testing.T) {
-	p := dialPeer(t, eventstoretest.Run(t))
+	p := dialPeer(t, serve(t))
 	l := p.logins()
 	for _, o := range operations {
 		if strings.Contains(o.name, "metadata") {
@@ -286,7 +285,7 @@ func TestNobodysRights(t *testing.T) {
 
 // TestRightsAreCheckedFirst: before the version and the state of the stream, and behind the size of a page.
 func TestRightsAreCheckedFirst(t *testing.T) {
-	p := dialPeer(t, eventstoretest.Run(t))
+	p := dialPeer(t, serve(t))
 	stream := p.in(softDeleted)
 	p.written("$$"+stream, `{"$acl":{"$r":[],"$w":[],"$d":[]}}`)
 	for _, o := range operations {
@@ -302,7 +301,7 @@ func TestRightsAreCheckedFirst(t *testing.T) {
 
 // TestHardDeletedStreamsKeepTheirRights: who may not read one is not told what became of it.
 func TestHardDeletedStreamsKeepTheirRights(t *testing.T) {
-	p := dialPeer(t, eventstoretest.Run(t))
+	p := dialPeer(t, serve(t))
 	stream := p.in(existing)
 	p.written("$$"+stream, `{"$acl":{"$r":[]}}`)
 	require.Equal(t, messages.Success, p.delete(stream, -2, true).GetResult())
@@ -313,7 +312,7 @@ func TestHardDeletedStreamsKeepTheirRights(t *testing.T) {
 
 // TestDefaultAccessLists: $settings has what a stream's own metadata do not say. It puts back what was there.
 func TestDefaultAccessLists(t *testing.T) {
-	p := dialPeer(t, eventstoretest.Run(t))
+	p := dialPeer(t, serve(t))
 	l := p.logins()
 	before := "{}"
 	var last pb.ReadEventCompleted

@@ -10,7 +10,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
-	"github.com/goeventstore/eventstore/eventstoretest"
 	"github.com/goeventstore/eventstore/messages"
 	"github.com/goeventstore/eventstore/messages/pb"
 )
@@ -27,7 +26,7 @@ func (p *peer) scavenge(credentials ...string) *pb.ScavengeDatabaseCompleted {
 }
 
 func TestScavengeAnswers(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	m := p.scavenge()
 	require.Equal(t, pb.ScavengeDatabaseCompleted_Failed, m.GetResult())
@@ -68,7 +67,7 @@ func TestScavengeAnswers(t *testing.T) {
 
 // TestScavengeTraces: a run has a stream of its own, and a link to each event of it. One that was refused has them as well.
 func TestScavengeTraces(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	for result, types := range map[string][]string{
 		"Success": {"$scavengeStarted", "$scavengeCompleted"}, "Failed": {"$scavengeCompleted"},
@@ -141,7 +140,7 @@ func (p *peer) asAdmin(stream string, from int64, count int32, backward bool) *p
 
 // TestScavengeChangesNoStream: what could be read and written before can be so behind it.
 func TestScavengeChangesNoStream(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	truncated, deleted, gone := p.in(existing), p.in(softDeleted), p.in(hardDeleted)
 	require.Equal(t, messages.Success, p.metadata(truncated, `{"$maxCount":1}`).GetResult())
@@ -164,7 +163,7 @@ func TestScavengeChangesNoStream(t *testing.T) {
 // TestScavengedPlaces: a place in the log is still one when what was there is scavenged, in both directions. Whether it is
 // depends on how large the log is on a real server.
 func TestScavengedPlaces(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	goes, stays := newStream("goes"), newStream("stays")
 	var places []int64 // of the events that go, each before one that stays

@@ -11,7 +11,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/goeventstore/eventstore/eventstoretest"
 	"github.com/goeventstore/eventstore/messages"
 	"github.com/goeventstore/eventstore/messages/pb"
 )
@@ -119,7 +118,7 @@ func (p *peer) data(stream string) []string {
 
 // TestTransaction: nothing is seen before the commit, from whatever connection it is written and committed.
 func TestTransaction(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p, other := dialPeer(t, srv), dialPeer(t, srv)
 	stream := newStream("transaction")
 	id, confirmation := p.subscribe(stream)
@@ -155,7 +154,7 @@ func TestTransaction(t *testing.T) {
 
 // TestTransactionVersions: the version is looked at by the commit alone, and then as a write's is.
 func TestTransactionVersions(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	for _, c := range versions {
 		for expected, want := range c.outcomes {
@@ -191,7 +190,7 @@ func TestTransactionVersions(t *testing.T) {
 
 // TestTransactionsAreDecidedByTheCommit: whatever came in between counts.
 func TestTransactionsAreDecidedByTheCommit(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	for name, c := range map[string]struct {
 		state    state
@@ -232,7 +231,7 @@ func TestTransactionsAreDecidedByTheCommit(t *testing.T) {
 
 // TestTheFirstCommitEndsATransaction: what is written behind one that was refused is in no later one.
 func TestTheFirstCommitEndsATransaction(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	stream := newStream("transaction")
 	transaction := p.start(stream, 0)
@@ -245,7 +244,7 @@ func TestTheFirstCommitEndsATransaction(t *testing.T) {
 }
 
 func TestEmptyTransactions(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	stream := newStream("transaction")
 	p.commits(p.start(stream, -2), 0, -1)
@@ -266,7 +265,7 @@ func TestEmptyTransactions(t *testing.T) {
 }
 
 func TestTransactionIdempotency(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	stream := newStream("transaction")
 	fill := func(expected int64, names ...string) int64 {
@@ -289,7 +288,7 @@ func TestTransactionIdempotency(t *testing.T) {
 
 // TestUnknownTransactions: a write to one succeeds, and is lost.
 func TestUnknownTransactions(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	for _, id := range []int64{0, 1, 123456789012345, math.MaxInt64, p.start(newStream("transaction"), -2) + 1} {
 		p.addTo(id, uuid.NewString())
@@ -304,7 +303,7 @@ func TestUnknownTransactions(t *testing.T) {
 
 // TestTransactionRights: the start and the commit need the right to write, a write in between none.
 func TestTransactionRights(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	denied := func(stream string, credentials ...string) {
 		t.Helper()
@@ -331,7 +330,7 @@ func TestTransactionRights(t *testing.T) {
 }
 
 func TestTransactionOfMetadata(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	stream := p.in(existing)
 	transaction := p.start("$$"+stream, -1)
@@ -354,7 +353,7 @@ func TestTransactionOfMetadata(t *testing.T) {
 }
 
 func TestRefusedTransactionRequests(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	p.refused(p.call(startOf("", -2)), "TransactionStart")
 	p.refused(p.call(messages.Raw(messages.TransactionStart, nil)), "TransactionStart")
@@ -383,7 +382,7 @@ func TestRefusedTransactionRequests(t *testing.T) {
 
 // TestPipelinedTransaction: writes and commits that are sent without waiting are taken in their order.
 func TestPipelinedTransaction(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	stream := newStream("transaction")
 	transaction := p.start(stream, -1)

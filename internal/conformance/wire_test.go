@@ -11,13 +11,12 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/goeventstore/eventstore/eventstoretest"
 	"github.com/goeventstore/eventstore/messages"
 	"github.com/goeventstore/eventstore/messages/pb"
 )
 
 func TestUnknownCommands(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	for _, command := range []messages.Command{0x00, 0x7F, 0x81, 0xF7} {
 		a := p.call(messages.Raw(command, nil))
@@ -28,7 +27,7 @@ func TestUnknownCommands(t *testing.T) {
 }
 
 func TestUndecodableBodies(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	for _, body := range [][]byte{{0xff, 0xff, 0xff}, {}, []byte("\x0a\x05ab")} { // the second lacks what is required
 		for _, command := range []messages.Command{
@@ -52,7 +51,7 @@ func TestUndecodableBodies(t *testing.T) {
 }
 
 func TestHeartbeatAndPing(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialRaw(t, srv) // who they are from does not matter
 	id := messages.ID(uuid.New())
 	p.write(p.frame(id, messages.Raw(messages.HeartbeatRequest, nil)))
@@ -74,7 +73,7 @@ func TestHeartbeatAndPing(t *testing.T) {
 }
 
 func TestByteByByte(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	stream := newStream("bytes")
 	id := p.id()
@@ -98,7 +97,7 @@ func TestByteByByte(t *testing.T) {
 // TestLengthsThatLie: a field that announces more than there is, in a message or in an event of it, costs nothing but the
 // request.
 func TestLengthsThatLie(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	stream := newStream("lies")
 	name := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), stream)
@@ -121,7 +120,7 @@ func TestLengthsThatLie(t *testing.T) {
 // TestGoodAndBadInOneSegment: each of many requests is answered for itself, and a bad one hurts no other, wherever the
 // segments are cut.
 func TestGoodAndBadInOneSegment(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	stream := newStream("mixed")
 	transaction := p.start(stream+"-transaction", -1)
@@ -172,7 +171,7 @@ func TestGoodAndBadInOneSegment(t *testing.T) {
 
 // TestPipelined: what is sent in one segment is answered in its order, pings among themselves and the writes of a stream.
 func TestPipelined(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	const n = 100
 	var b []byte
@@ -208,7 +207,7 @@ func TestPipelined(t *testing.T) {
 }
 
 func TestZeroID(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	stream := newStream("zero")
 	for _, r := range []messages.Request{
@@ -231,7 +230,7 @@ func TestZeroID(t *testing.T) {
 
 // TestBadCredentials are found before anything else, and cost one answer.
 func TestBadCredentials(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	p := dialPeer(t, srv)
 	stream := newStream("credentials")
 	for _, r := range []messages.Request{
@@ -247,7 +246,7 @@ func TestBadCredentials(t *testing.T) {
 
 // TestGarbage: what is no frame ends the connection, and no other. What the server says before it closes is often lost.
 func TestGarbage(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	bystander := dialPeer(t, srv)
 	id := messages.ID(uuid.New())
 	frame := bystander.frame(id, ping(""))
@@ -281,7 +280,7 @@ func TestGarbage(t *testing.T) {
 
 // TestIdentify: the version is the width of the numbers.
 func TestIdentify(t *testing.T) {
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	stream := dialPeer(t, srv).in(hardDeleted)
 	last := func(p *peer) int64 { return p.forward(stream, 0, 1).last }
 
