@@ -20,8 +20,12 @@ const (
 	typeSettings = "$settings"
 )
 
-// softDeleted is the number before which a soft-deleted stream is truncated: all of them.
-const softDeleted = math.MaxInt64
+// softDeleted is the number before which a soft-deleted stream is truncated: all of them. What a server older than 4.0 has
+// deleted is truncated before softDeleted32, also when a newer server has its database.
+const (
+	softDeleted   = math.MaxInt64
+	softDeleted32 = math.MaxInt32
+)
 
 // StreamMetadata is what is said about a stream: how much of it can be read, by whom, and whatever else an application
 // keeps there. Zero fields say nothing.
@@ -33,7 +37,7 @@ type StreamMetadata struct {
 	MaxCount int64
 	// MaxAge is how long an event can be read, in whole seconds.
 	MaxAge time.Duration
-	// TruncateBefore is the first number that can be read; that of a soft-deleted stream is math.MaxInt64.
+	// TruncateBefore is the first number that can be read, unless SoftDeleted says that it hides them all.
 	TruncateBefore int64
 	// CacheControl is what a server tells HTTP clients about caching, in whole seconds.
 	CacheControl time.Duration
@@ -46,8 +50,11 @@ type StreamMetadata struct {
 	Raw []byte
 }
 
-// SoftDeleted reports the metadata of a stream that was deleted softly.
-func (m *StreamMetadata) SoftDeleted() bool { return m.TruncateBefore == softDeleted }
+// SoftDeleted reports the metadata of a stream that was deleted softly: TruncateBefore is math.MaxInt64 then, or
+// math.MaxInt32 where a server older than 4.0 deleted it.
+func (m *StreamMetadata) SoftDeleted() bool {
+	return m.TruncateBefore == softDeleted || m.TruncateBefore == softDeleted32
+}
 
 // ACL is who may do what with a stream: names of users and groups, or RoleAll. A nil list leaves that right to the server's
 // default, an empty one leaves it to the administrators alone.
@@ -332,8 +339,8 @@ func (c *Client) changeMetadata(ctx context.Context, op, stream string, opts []C
 // stream that is truncated further already is left alone, so that of several that truncate the furthest counts. A scavenge
 // removes hidden events for good. A soft-deleted stream is ErrStreamNotFound.
 func (c *Client) TruncateBefore(ctx context.Context, stream string, number int64, opts ...CallOption) error {
-	if number < 0 || number == softDeleted {
-		return &OpError{Op: "truncate", Stream: stream, Err: argument("before number %d: want 0 to %d; Delete hides a whole stream", number, int64(softDeleted-1))}
+	if number < 0 || number == softDeleted || number == softDeleted32 {
+		return &OpError{Op: "truncate", Stream: stream, Err: argument("before number %d: want 0 to %d, and not %d; Delete hides a whole stream", number, int64(softDeleted-1), softDeleted32)}
 	}
 	_, err := c.changeMetadata(ctx, "truncate", stream, opts, func(m *StreamMetadata) (bool, error) {
 		if m.SoftDeleted() {

@@ -59,6 +59,25 @@ func TestMetadataThatAreVoid(t *testing.T) {
 	}
 }
 
+// TestSoftDeletedByAnOlderServer: one before 4.0 writes another number as $tb, and such streams used to count as there.
+func TestSoftDeletedByAnOlderServer(t *testing.T) {
+	c := embedded(t)
+	ctx := t.Context()
+	_, err := c.Append(ctx, "s", eventstore.NoStream, []eventstore.EventData{{Type: "t"}, {Type: "t"}})
+	require.NoError(t, err)
+	_, err = c.SetRawMetadata(ctx, "s", eventstore.NoStream, []byte(`{"$tb":2147483647}`))
+	require.NoError(t, err)
+	m, err := c.Metadata(ctx, "s")
+	require.NoError(t, err)
+	require.True(t, m.SoftDeleted())
+	require.ErrorIs(t, c.TruncateBefore(ctx, "s", 1), eventstore.ErrStreamNotFound)
+	require.NoError(t, c.Undelete(ctx, "s"))
+	slice, err := c.ReadSlice(ctx, "s", eventstore.Start, 10)
+	require.NoError(t, err)
+	require.Len(t, slice.Events, 2)
+	require.ErrorIs(t, c.TruncateBefore(ctx, "s", math.MaxInt32), eventstore.ErrArgument, "that would be a delete there")
+}
+
 func TestMetadataThatAreRefused(t *testing.T) {
 	c := embedded(t)
 	ctx := t.Context()
