@@ -6,7 +6,9 @@
 //	err = group.Run(ctx, 8, func(ctx context.Context, m *persistent.Message) error { ... })
 //
 // Every event is delivered at least once: what is not acknowledged in time, or was under way on a connection that was lost,
-// comes again, to this member or another. Handlers must bear an event twice; its id is the same.
+// comes again, to this member or another. Handlers must bear an event twice; its id is the same. A server older than 4.0 breaks
+// this promise: it stores the first number that is not acknowledged yet, and goes on behind it when the group is loaded again,
+// with its own start, with a new leader and with Update.
 //
 // A Group is a state machine that Recv drives; it has no goroutine of its own, only timers for acks and delayed retries.
 //

@@ -164,7 +164,7 @@ func TestAdminGossip(t *testing.T) {
 	url, isReal := httpSide(t)
 	gossip, err := adminOf(t, url, "", "").Gossip(within(t))
 	if isReal && errors.Is(err, eventstore.ErrTimeout) {
-		cannot(t, "the server is a single node that was not told to gossip: %v", err)
+		cannot(t, "the server is a single node that was not told to gossip")
 	}
 	require.NoError(t, err)
 	require.NotEmpty(t, gossip.Members)
@@ -202,6 +202,10 @@ func TestHTTPRefusals(t *testing.T) {
 		badFormat   = "406 Requested URI is not available in requested format"
 	)
 	id := uuid.NewString()
+	users := "/users"
+	if httpBefore40(t, adminOf(t, url, "", "")) {
+		users = "/users/"
+	}
 	for _, c := range []struct {
 		method, path, body string
 		header             []string
@@ -209,12 +213,12 @@ func TestHTTPRefusals(t *testing.T) {
 	}{
 		{"GET", "/nothing", "", nil, rawAnswer{"404 Not Found", "", ""}},
 		{"OPTIONS", "/nothing", "", nil, rawAnswer{"404 Not Found", "", ""}},
-		{"OPTIONS", "/users", "", nil, rawAnswer{"200 OK", "", ""}},
-		{"PATCH", "/users", "", nil, rawAnswer{"405 Method Not Allowed", "", ""}},
+		{"OPTIONS", users, "", nil, rawAnswer{"200 OK", "", ""}},
+		{"PATCH", users, "", nil, rawAnswer{"405 Method Not Allowed", "", ""}},
 		{"GET", "/users/a/b", "", nil, rawAnswer{"404 Not Found", "", ""}},
 		{"GET", "/users/a%2Fb", "", nil, rawAnswer{"404 Not Found", "", ""}},
 		{"GET", "/ping/", "", nil, rawAnswer{"404 Not Found", "", ""}},
-		{"GET", "/users", "", []string{"Accept", "text/html"}, rawAnswer{badFormat, "", ""}},
+		{"GET", users, "", []string{"Accept", "text/html"}, rawAnswer{badFormat, "", ""}},
 		{"GET", "/info", "", []string{"Accept", "text/html, */*"}, rawAnswer{badFormat, "", ""}},
 		{"GET", "/info", "", []string{"Accept", "text/html,application/json"}, rawAnswer{"200 OK", json + "; charset=utf-8", ""}},
 		{"GET", "/info?format=json", "", []string{"Accept", "text/html"}, rawAnswer{"200 OK", json + "; charset=utf-8", ""}},
@@ -253,6 +257,7 @@ func TestHTTPRefusals(t *testing.T) {
 // TestHTTPEvents: what becomes of the values of a batch, and in which forms an event is told.
 func TestHTTPEvents(t *testing.T) {
 	url, _ := httpSide(t)
+	before40 := httpBefore40(t, adminOf(t, url, "", ""))
 	stream := "/streams/" + newStream("http")
 	get := func(number int, media string) string {
 		r, err := http.NewRequestWithContext(within(t), http.MethodGet, url+stream+"/"+strconv.Itoa(number), nil)
@@ -267,18 +272,21 @@ func TestHTTPEvents(t *testing.T) {
 		require.NoError(t, err)
 		return string(b)
 	}
-	for i, c := range []struct{ data, told string }{
-		{`5`, `""`},
-		{`true`, `""`},
-		{`null`, `""`},
-		{`"x"`, `"x"`},
-		{`"{\"a\":1}"`, "{\n  \"a\": 1\n}"},
-		{`[1,true,null]`, "[\n  1,\n  true,\n  null\n]"},
-		{`{"a":{},"b":[]}`, "{\n  \"a\": {},\n  \"b\": []\n}"},
+	for i, c := range []struct{ data, told, older string }{
+		{`5`, `""`, ""},
+		{`true`, `""`, ""},
+		{`null`, `""`, ""},
+		{`"x"`, `"x"`, ""},
+		{`"{\"a\":1}"`, "{\n  \"a\": 1\n}", `"{\"a\":1}"`},
+		{`[1,true,null]`, "[\n  1,\n  true,\n  null\n]", `""`},
+		{`{"a":{},"b":[]}`, "{\n  \"a\": {},\n  \"b\": []\n}", ""},
 	} {
 		body := `[{"eventId":"` + uuid.NewString() + `","eventType":"t","data":` + c.data + `}]`
 		want := rawAnswer{"201 Created", "text/plain; charset=utf-8", stream + "/" + strconv.Itoa(i)}
 		require.Equal(t, want, ask(t, url, http.MethodPost, stream, body, "Content-Type", "application/vnd.eventstore.events+json"), c.data)
+		if before40 && c.older != "" {
+			c.told = c.older
+		}
 		require.Equal(t, c.told, get(i, "application/json"), c.data)
 	}
 	require.Contains(t, get(6, "application/vnd.eventstore.event+json"), "\"data\": {\n    \"a\": {},\n    \"b\": []\n  },\n  \"metadata\": \"\"\n}")

@@ -2,7 +2,7 @@
 // EVENTSTORE_TEST_TCP names (a whole target with credentials, such as tcp://admin:changeit@127.0.0.1:1113), when it is
 // set. It is written against the client's API, and against raw frames where that cannot say what is meant. It assumes
 // nothing about the database, which may be shared and used: every test makes up its own stream names. What a test expects
-// is what a real server 4.1.4 does, and 3.9.4 where nothing newer is claimed.
+// is what a real server 4.1.4 does; where 3.9.4 does otherwise, that stands beside it.
 //
 // With EVENTSTORE_TEST_COMPAT a run against a real server writes what came of it to testdata/compat, which is all that the
 // README says of real servers.

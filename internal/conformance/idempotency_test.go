@@ -145,7 +145,7 @@ func TestIdempotencyOfADeletedStream(t *testing.T) {
 }
 
 // TestACopyInFlight: the second of two writes with the same events in one segment is not decided, and times out. A real
-// server may have committed the first one by then, and recognizes the second.
+// server may have committed the first one by then, and recognizes the second; 3.9.4 always has.
 func TestACopyInFlight(t *testing.T) {
 	srv := serve(t)
 	for _, expected := range []int64{-1, -2} {
@@ -153,7 +153,10 @@ func TestACopyInFlight(t *testing.T) {
 			t.Parallel()
 			p := dialPeer(t, srv)
 			for attempt := 0; !p.copyTimesOut(expected); attempt++ {
-				require.Less(t, attempt, 50)
+				if attempt == 50 {
+					require.False(t, srv.Embedded(), "the embedded server decides both together")
+					return
+				}
 			}
 		})
 	}

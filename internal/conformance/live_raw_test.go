@@ -101,7 +101,11 @@ func TestTheNameOfAll(t *testing.T) {
 	named, confirmation := p.subscribe("$all", p.admin()...)
 	require.EqualValues(t, -1, confirmation.GetLastEventNumber())
 	require.NotNil(t, confirmation.LastEventNumber)
-	all, confirmation := p.subscribeBy(messages.Raw(messages.SubscribeToStream, nil), p.admin()...)
+	ofAll := messages.Raw(messages.SubscribeToStream, nil)
+	if p.before40() { // it leaves that without an answer, and wants the name, empty
+		ofAll = subscribeTo("")
+	}
+	all, confirmation := p.subscribeBy(ofAll, p.admin()...)
 	require.Nil(t, confirmation.LastEventNumber)
 	stream := newStream("named")
 	written(t, p.append(stream, -1, "a"), 0, 0)

@@ -1,6 +1,7 @@
 package conformance_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -246,7 +247,11 @@ func TestMetadataUndelete(t *testing.T) {
 
 	// The largest $tb is a soft delete, whoever writes it.
 	stream = p.in(existing)
-	p.setMetadata(stream, `{"$tb":9223372036854775807,"a":1}`)
+	largest := messages.DeletedNumber
+	if p.before40() {
+		largest = messages.DeletedNumber32
+	}
+	p.setMetadata(stream, fmt.Sprintf(`{"$tb":%d,"a":1}`, largest))
 	require.Equal(t, page{result: messages.ReadStreamNoStream, next: -1, last: 2, end: true}, p.forward(stream, 0, 10))
 	require.Equal(t, messages.StreamDeleted, p.append(stream, -4, uuid.NewString()).GetResult())
 	written(t, p.append(stream, -2, uuid.NewString()), 3, 3)
@@ -254,6 +259,6 @@ func TestMetadataUndelete(t *testing.T) {
 	json, _ := p.metadataOf(stream)
 	require.Equal(t, `{"$tb":3,"a":1}`, json) //nolint:testifylint // the very bytes
 	// The one below is not.
-	p.setMetadata(stream, `{"$tb":9223372036854775806}`)
-	require.Equal(t, page{result: messages.ReadStreamSuccess, next: messages.DeletedNumber - 1, last: 3}, p.forward(stream, 0, 10))
+	p.setMetadata(stream, fmt.Sprintf(`{"$tb":%d}`, largest-1))
+	require.Equal(t, page{result: messages.ReadStreamSuccess, next: largest - 1, last: 3}, p.forward(stream, 0, 10))
 }

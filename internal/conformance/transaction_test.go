@@ -156,9 +156,13 @@ func TestTransaction(t *testing.T) {
 func TestTransactionVersions(t *testing.T) {
 	srv := serve(t)
 	p := dialPeer(t, srv)
+	before40 := p.before40()
 	for _, c := range versions {
 		for expected, want := range c.outcomes {
 			if expected == -4 { // there is no such thing
+				continue
+			}
+			if before40 && expected > math.MaxInt32 { // 3.9 stores 32 bits of it, and its writer stops for good when they are negative
 				continue
 			}
 			t.Run(fmt.Sprintf("%s/%d", c.state, expected), func(t *testing.T) {
