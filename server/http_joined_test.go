@@ -247,7 +247,7 @@ func TestProjectionsOverHTTP(t *testing.T) {
 func TestRightsOverHTTP(t *testing.T) {
 	n := run(t)
 	var shutdowns []string
-	n.api().shutdown = func() { shutdowns = append(shutdowns, "down") }
+	n.api().shutdown = func() func() { return func() { shutdowns = append(shutdowns, "down") } }
 	for login, status := range map[string]int{"": http.StatusUnauthorized, "admin": http.StatusOK, "ops": http.StatusOK, "nobody": http.StatusUnauthorized} {
 		require.Equal(t, httpAnswer{status: status}, n.asked(t, http.MethodPost, "/admin/scavenge", "", login), login)
 		a := n.asked(t, http.MethodPost, "/admin/shutdown", "", login)

@@ -221,5 +221,5 @@ func (c *httpCall) shutDown() httpAnswer {
 	if !c.user.operates() {
 		return httpAnswer{status: http.StatusUnauthorized}
 	}
-	return httpAnswer{status: http.StatusOK, header: []string{"Content-Length", "0"}, then: c.shutdown}
+	return httpAnswer{status: http.StatusOK, header: []string{"Content-Length", "0"}, then: c.shutdown()}
 }

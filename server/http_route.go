@@ -25,7 +25,7 @@ type httpAPI struct {
 	node    nodeIdentity
 	started time.Time
 
-	shutdown func()
+	shutdown func() (rest func())
 }
 
 // route is one method of one resource. Of several that match a path the last one counts, so that what is in braces in one

@@ -12,12 +12,16 @@ import (
 // shutdownTime is how long a server that is told to shut down still answers, that it is not ready.
 const shutdownTime = 80 * time.Millisecond
 
-// shutDown ends the server in steps, as a real one does that is told to over HTTP (4.13): from now on it takes no requests, every
-// subscription is dropped, and a moment later it closes. It does not wait.
-func (s *Server) shutDown() {
+// shutDown ends the server in steps, as a real one does that is told to over HTTP (4.13): from now on it takes no requests. The
+// rest is for behind the answer, and does not wait: every subscription is dropped, and a moment later the server closes.
+func (s *Server) shutDown() (rest func()) {
 	if !s.leaving.CompareAndSwap(false, true) {
-		return
+		return func() {}
 	}
+	return s.endSoon
+}
+
+func (s *Server) endSoon() {
 	s.subscriptions.dropAll()
 	s.groups.endAll()
 	go func() {
