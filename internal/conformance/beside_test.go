@@ -6,7 +6,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/goeventstore/eventstore"
-	"github.com/goeventstore/eventstore/eventstoretest"
 	"github.com/goeventstore/eventstore/persistent"
 )
 
@@ -15,7 +14,7 @@ import (
 func TestReadingBesideWriting(t *testing.T) {
 	const before, single = 5000, 500
 	ctx := within(t)
-	client := eventstoretest.Run(t).Client(t)
+	client := serve(t).Client(t)
 	stream := newStream("beside")
 	for n := 0; n < before; n += 500 {
 		_, err := client.Append(ctx, stream, eventstore.ExpectedVersion(n-1), numbered(n, 500))

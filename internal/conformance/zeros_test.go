@@ -62,7 +62,7 @@ func leaveOutZeros(m protoreflect.Message) (cleared int) {
 // the client it is all the same.
 func TestZerosLeftOut(t *testing.T) {
 	ctx := within(t)
-	srv := eventstoretest.Run(t)
+	srv := serve(t)
 	var mu sync.Mutex
 	met := map[messages.Command]int{} // how many fields were left out
 	srv.Intercept(func(f *eventstoretest.Frame) eventstoretest.Fault {
