@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -167,9 +168,8 @@ func TestAdminGossip(t *testing.T) {
 		cannot(t, "the server is a single node that was not told to gossip")
 	}
 	require.NoError(t, err)
-	require.NotEmpty(t, gossip.Members)
-	require.True(t, gossip.Members[0].Alive)
-	require.Positive(t, gossip.Members[0].ExternalTCPPort)
+	// Of a cluster any of the others may be dead.
+	require.True(t, slices.ContainsFunc(gossip.Members, func(m admin.Member) bool { return m.Alive && m.ExternalTCPPort > 0 }))
 }
 
 // rawAnswer is an answer to a request of a test, as it came.

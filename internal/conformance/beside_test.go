@@ -66,6 +66,7 @@ func TestPersistentOnACategory(t *testing.T) {
 		written(t, p.append(category+"-"+string(rune('a'+n)), -1, "first", "second"), 0, 1)
 	}
 	links := "$ce-" + category
+	p.upTo(links, "1@"+category+"-c", "") // 3.9.4 sends twice what comes while a group turns live
 	group := newGroup(t, client, links, patient())
 	cfg := persistent.Config{Stream: links, Group: group}
 	g := joinGroup(t, client, cfg)
@@ -79,12 +80,12 @@ func TestPersistentOnACategory(t *testing.T) {
 	require.NoError(t, g.Ack(ctx, all[0], all[2], all[3], all[5]))
 	require.NoError(t, g.Nack(ctx, persistent.Retry, "again", all[4]))
 	again := takes(t, g, 4)[0]
-	require.Equal(t, 1, again.Retries)
+	tried(t, srv, 1, again)
 	require.NoError(t, g.Ack(ctx, again))
 	require.NoError(t, g.Close())
 	g = joinGroup(t, client, cfg)
 	left := takes(t, g, 1)[0]
 	require.Equal(t, all[1].Event.ID, left.Event.ID)
-	require.Equal(t, 1, left.Retries)
+	tried(t, srv, 1, left)
 	nothing(t, g)
 }

@@ -101,14 +101,20 @@ type compatRun struct {
 	Date        string `json:"date"`
 	Tests       string `json:"tests"` // all, or the pattern of -run
 	Projections string `json:"projections"`
+	Cluster     bool   `json:"cluster,omitempty"`
 }
 
-// add puts what came of a run in. What it skipped does not replace what another run has found.
+// add puts what came of a run in, in the place of earlier ones of its kind. What it skipped does not replace what another run
+// has found.
 func (c *compat) add(run compatRun, of map[string]string) {
 	if run.Tests == allTests {
 		c.Runs, c.Tests = nil, nil
 	}
-	c.Runs = append(c.Runs, run)
+	kind := run
+	c.Runs = append(slices.DeleteFunc(c.Runs, func(r compatRun) bool {
+		kind.Date = r.Date
+		return r == kind
+	}), run)
 	if c.Tests == nil {
 		c.Tests = map[string]string{}
 	}
@@ -149,12 +155,24 @@ func pattern() (string, error) {
 	return run, nil
 }
 
-// keepCompat writes what came of the whole run, if it was asked for and the run came to its end. A run that failed is written
-// as one, with the tests that did; when none of them did, but something else, nothing is written.
-func keepCompat(code int) error {
+// askCompat asks the server what it is, if that is to be written: before the tests, one of which may end the node.
+func askCompat() (info admin.Info, wanted bool, err error) {
 	if os.Getenv(writeCompat) == "" {
-		return nil
+		return info, false, nil
 	}
+	a, err := admin.New(os.Getenv(realHTTP), eventstore.WithCredentials("admin", "changeit"))
+	if err != nil {
+		return info, true, fmt.Errorf("%s, which says the version: %w", realHTTP, err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), hang)
+	defer cancel()
+	info, err = a.Info(ctx)
+	return info, true, err
+}
+
+// keepCompat writes what came of a whole run that came to its end. A run that failed is written as one, with the tests that
+// did; when none of them did, but something else, nothing is written.
+func keepCompat(info *admin.Info, code int) error {
 	results.Lock()
 	defer results.Unlock()
 	if len(results.of) == 0 {
@@ -164,17 +182,6 @@ func keepCompat(code int) error {
 		return errors.New("not written: the run failed, and not by a test against the real server")
 	}
 	tests, err := pattern()
-	if err != nil {
-		return err
-	}
-	url := os.Getenv(realHTTP)
-	a, err := admin.New(url, eventstore.WithCredentials("admin", "changeit"))
-	if err != nil {
-		return fmt.Errorf("%s, which says the version: %w", realHTTP, err)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), hang)
-	defer cancel()
-	info, err := a.Info(ctx)
 	if err != nil {
 		return err
 	}
@@ -192,6 +199,7 @@ func keepCompat(code int) error {
 	c.Server = version
 	c.add(compatRun{
 		Date: time.Now().UTC().Format(time.DateOnly), Tests: tests, Projections: info.Projections,
+		Cluster: os.Getenv(realCluster) != "",
 	}, results.of)
 	return c.write()
 }
@@ -289,7 +297,8 @@ func TestCompatRunsAreMerged(t *testing.T) {
 	c.add(compatRun{Tests: "B|C|A"}, map[string]string{"A": skipped + "no", "B": passed, "C": passed, "E": failing})
 	require.Equal(t, map[string]string{"A": passed, "B": passed, "C": passed, "D": skipped + "why", "E": failing}, c.Tests)
 	require.Equal(t, []int{3, 1, 1}, []int{c.Passed, c.Skipped, c.Failed})
-	require.Len(t, c.Runs, 2)
+	c.add(compatRun{Tests: "B|C|A", Date: "later"}, nil)
+	require.Equal(t, []compatRun{{Tests: allTests}, {Tests: "B|C|A", Date: "later"}}, c.Runs)
 	// What one run has found, one of the whole suite does not keep.
 	c.add(compatRun{Tests: allTests}, map[string]string{"A": passed})
 	require.Equal(t, compat{Runs: []compatRun{{Tests: allTests}}, Passed: 1, Tests: map[string]string{"A": passed}}, c)

@@ -9,10 +9,17 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	info, wanted, err := askCompat()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", writeCompat, err)
+		os.Exit(1)
+	}
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
-		if err := keepCompat(code); err != nil {
-			fmt.Fprintf(os.Stderr, "%s: %v\n", writeCompat, err)
-			code = max(code, 1)
+		if wanted {
+			if err := keepCompat(&info, code); err != nil {
+				fmt.Fprintf(os.Stderr, "%s: %v\n", writeCompat, err)
+				code = max(code, 1)
+			}
 		}
 		os.Exit(code)
 	}))

@@ -1,0 +1,135 @@
+package conformance_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/goeventstore/eventstore"
+	"github.com/goeventstore/eventstore/cluster"
+	"github.com/goeventstore/eventstore/subscription"
+)
+
+const (
+	// realCluster names the HTTP addresses of some nodes of a real cluster, host:port,host:port.
+	realCluster = "EVENTSTORE_TEST_CLUSTER"
+	// endNode names a command that ends the node of that cluster whose TCP address it is given.
+	endNode = "EVENTSTORE_TEST_CLUSTER_END"
+)
+
+// clusterNodes is a target for the real cluster, and its living members, the leader first and at least one follower.
+func clusterNodes(t *testing.T) (target string, members []cluster.Member) {
+	t.Helper()
+	seeds := os.Getenv(realCluster)
+	if seeds == "" {
+		cannot(t, "the embedded server is a single node; %s names the HTTP addresses of a real cluster", realCluster)
+	}
+	t.Cleanup(func() { keepResult(t) })
+	g, err := cluster.NewGossip(cluster.Config{Seeds: strings.Split(seeds, ",")})
+	require.NoError(t, err)
+	becomes(t, "the cluster has no leader with a follower", func() bool {
+		all, err := g.Members(within(t))
+		require.NoError(t, err)
+		members = nil
+		for _, state := range [][]string{{"Master", "Leader"}, {"Slave", "Follower"}} {
+			before := len(members)
+			for _, m := range all {
+				if m.Alive && (m.State == state[0] || m.State == state[1]) {
+					members = append(members, m)
+				}
+			}
+			if len(members) == before {
+				return false
+			}
+		}
+		return true
+	})
+	return "gossip://admin:changeit@" + seeds, members
+}
+
+func clientOf(t *testing.T, target string) *eventstore.Client {
+	t.Helper()
+	c, err := eventstore.Connect(within(t), target)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, c.Close()) })
+	return c
+}
+
+// TestClusterRoles: the leader is found by gossip, and by the hint of a node that is not; a follower serves who asks for one.
+func TestClusterRoles(t *testing.T) {
+	target, members := clusterNodes(t)
+	ctx := within(t)
+	leader := eventstore.State{Phase: eventstore.Connected, Addr: members[0].TCP}
+	var followers []string
+	for _, m := range members[1:] {
+		followers = append(followers, m.TCP)
+	}
+
+	c := clientOf(t, target)
+	require.Equal(t, leader, c.State())
+	stream := newStream("cluster")
+	_, err := c.Append(ctx, stream, eventstore.NoStream, numbered(0, 2))
+	require.NoError(t, err)
+
+	f := clientOf(t, target+"?preference=follower")
+	at := f.State()
+	require.Contains(t, followers, at.Addr)
+	_, err = f.Append(ctx, stream, 1, numbered(2, 1))
+	require.NoError(t, err, "it is forwarded")
+	slice, err := f.ReadSlice(ctx, stream, eventstore.Start, 10)
+	require.NoError(t, err)
+	require.Len(t, slice.Events, 3, "what was forwarded can be read where it was sent")
+	_, err = f.Append(ctx, stream, 1, numbered(2, 1))
+	require.ErrorIs(t, err, eventstore.ErrWrongVersion)
+	require.Equal(t, at, f.State(), "it has stayed there")
+
+	for _, m := range members[1:] {
+		d := clientOf(t, "tcp://admin:changeit@"+m.TCP)
+		require.Equal(t, m.TCP, d.State().Addr)
+		require.NoError(t, d.Ping(ctx), "that every node answers")
+		slice, err := d.ReadSlice(ctx, stream, eventstore.Start, 10)
+		require.NoError(t, err)
+		require.Len(t, slice.Events, 3)
+		require.Equal(t, leader, d.State(), "the hint was followed")
+	}
+}
+
+// TestClusterLosesItsLeader: a writer with exact versions and a subscription go on with the next leader, and nothing is lost or
+// stored twice.
+func TestClusterLosesItsLeader(t *testing.T) {
+	command := os.Getenv(endNode)
+	if command == "" && os.Getenv(realCluster) != "" {
+		cannot(t, "it ends the leader of the cluster: %s names a command that does, with the node's TCP address", endNode)
+	}
+	target, members := clusterNodes(t)
+	require.GreaterOrEqual(t, len(members), 3, "or the rest of the cluster would have no majority")
+	ctx := within(t)
+	writer, reader := clientOf(t, target), clientOf(t, target)
+	stream := newStream("cluster")
+	sub := openSubscription(t, reader, subscription.Config{Stream: stream})
+
+	const before, behind = 50, 200
+	for n := range before + behind {
+		if n == before {
+			out, err := exec.CommandContext(ctx, command, members[0].TCP).CombinedOutput()
+			require.NoError(t, err, "%s", out)
+		}
+		result, err := writer.Append(ctx, stream, eventstore.ExpectedVersion(n-1), numbered(n, 1))
+		require.NoError(t, err, "%d", n)
+		require.EqualValues(t, n, result.Last)
+	}
+	require.NotEqual(t, members[0].TCP, writer.State().Addr)
+	for n := range before + behind {
+		e, err := sub.Recv(ctx)
+		require.NoError(t, err, "%d", n)
+		isNumbered(t, n, e)
+	}
+	slice, err := writer.ReadSlice(ctx, stream, eventstore.Start, 1000)
+	require.NoError(t, err)
+	require.Len(t, slice.Events, before+behind)
+	require.Equal(t, fmt.Sprint(before+behind-1), string(slice.Events[before+behind-1].Event.Data))
+}
