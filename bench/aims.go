@@ -34,6 +34,8 @@ var aims = []aim{
 	{of: "read256owned", what: "allocations", figure: allocs, least: 0.01},
 	{of: "read1kborrowed", what: "rate over the peer's", figure: rate, over: peer, least: 15},
 	{of: "read1kowned", what: "rate over the peer's", figure: rate, over: peer, least: 4},
+	{of: "persistent", what: "rate over the peer's", figure: rate, over: peer, least: 20},
+	{of: "persistent", what: "allocations", figure: allocs, least: 0.1},
 }
 
 // nothing is the most that counts as no allocation: the runtime and the timers of the process make some as well.

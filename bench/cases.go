@@ -22,10 +22,11 @@ type benchCase struct {
 	task contend.Task // without what belongs to a run
 }
 
-// Of a stream that is read.
+// Of a stream that is read, or delivered.
 const (
 	streamEvents = 10_000
 	pageEvents   = 500
+	storedEvents = 200_000 // what a group has on a server that does not deliver the same again and again
 )
 
 func appends(inFlight int) contend.Task { return contend.Task{InFlight: inFlight, Size: 256} }
@@ -38,6 +39,10 @@ func reads(size int, owned bool) contend.Task {
 	return contend.Task{Read: true, InFlight: 1, Size: size, Owned: owned, Events: streamEvents, Page: pageEvents}
 }
 
+func group(window int) contend.Task {
+	return contend.Task{Group: "bench", InFlight: window, Size: 256, Events: streamEvents}
+}
+
 var cases = []benchCase{
 	{"append1", appends(1)},
 	{"append128", appends(128)},
@@ -47,6 +52,7 @@ var cases = []benchCase{
 	{"read256owned", reads(256, true)},
 	{"read1kborrowed", reads(1024, false)},
 	{"read1kowned", reads(1024, true)},
+	{"persistent", group(256)},
 }
 
 func caseNames() string {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/goeventstore/eventstore"
 	"github.com/goeventstore/eventstore/bench/contend"
+	"github.com/goeventstore/eventstore/persistent"
 )
 
 // libraryLoad is this library, used as a program would: with credentials, retries, a context that can end, and event ids
@@ -19,6 +20,8 @@ type libraryLoad struct {
 	ctx    context.Context //nolint:containedctx // of all that the process does
 	cancel context.CancelFunc
 	events []eventstore.EventData
+	group  *persistent.Group
+	taken  int64 // messages of the group
 }
 
 func newLibrary(t *contend.Task) (contend.Load, error) {
@@ -29,16 +32,27 @@ func newLibrary(t *contend.Task) (contend.Load, error) {
 		return nil, err
 	}
 	events := []eventstore.EventData{{Type: contend.EventType, JSON: true, Data: contend.Data(0, t.Size)}}
-	return &libraryLoad{Task: t, client: c, ctx: ctx, cancel: cancel, events: events}, nil
+	l := &libraryLoad{Task: t, client: c, ctx: ctx, cancel: cancel, events: events}
+	if t.Group != "" {
+		if err := l.join(); err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+	}
+	return l, nil
 }
 
-func (l *libraryLoad) Close() error {
+func (l *libraryLoad) Close() (err error) {
 	defer l.cancel()
-	return l.client.Close()
+	if l.group != nil {
+		err = l.group.Close()
+	}
+	return errors.Join(err, l.client.Close())
 }
 
 func (l *libraryLoad) Run(turn *contend.Turn) (int64, error) {
 	switch {
+	case l.group != nil:
+		return l.consume(turn)
 	case l.Read:
 		return l.read(turn)
 	case l.Async:

@@ -54,6 +54,8 @@ type limit struct {
 	id     uint64
 	page   []limitEvent // l1: the events of a page
 	expect int64        // the number of the next event
+
+	group limitGroup
 }
 
 func newLimit(t *contend.Task) (contend.Load, error) {
@@ -70,7 +72,11 @@ func newLimit(t *contend.Task) (contend.Load, error) {
 	l.appendWrite(0)
 	l.ready, l.out = l.out, nil
 	l.idAt = len(l.ready) - 2 - len(l.data) - len(varint(nil, uint64(len(l.data)))) - 1 - 4 - 2 - len(contend.EventType) - eventIDSize
-	return l, l.identify()
+	err = l.identify()
+	if err == nil && t.Group != "" {
+		err = l.join()
+	}
+	return l, err
 }
 
 // identify has the server send numbers of 64 bits.
@@ -88,10 +94,18 @@ func (l *limit) identify() error {
 	return err
 }
 
-func (l *limit) Close() error { return l.conn.Close() }
+func (l *limit) Close() (err error) {
+	if l.Group != "" {
+		err = l.settle()
+	}
+	return errors.Join(err, l.conn.Close())
+}
 
 func (l *limit) Run(turn *contend.Turn) (int64, error) {
-	if l.Read {
+	switch {
+	case l.Group != "":
+		return l.consume(turn)
+	case l.Read:
 		return l.reads(turn)
 	}
 	return l.appends(turn)

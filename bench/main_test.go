@@ -51,12 +51,12 @@ func TestEveryContenderDoesEveryCase(t *testing.T) {
 // A contender that says that it did more than the server has seen is found out.
 func TestWhatTheServerHasNotSeen(t *testing.T) {
 	for _, server := range []string{cannedServer, embeddedServer} {
-		for _, c := range []benchCase{cases[0], {"read", reads(16, false)}} {
+		for _, c := range []benchCase{cases[0], {"read", reads(16, false)}, {"group", group(8)}} {
 			if server == embeddedServer && c.task.Read {
 				continue // there every event is looked at
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-			b, err := start(ctx, server, &c)
+			b, err := start(ctx, server, &c.task)
 			require.NoError(t, err)
 			task := c.task
 			task.Contender, task.Count = library, 2

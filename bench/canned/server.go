@@ -24,7 +24,20 @@ type Server struct {
 	mu     sync.Mutex // guards what follows
 	conns  map[net.Conn]struct{}
 	closed bool
-	came   [256]int64 // requests of connections that have ended, by command
+	came   counts // on connections that have ended
+}
+
+// counts are what came.
+type counts struct {
+	requests [256]int64 // by command
+	acks     int64      // messages of a group that were acknowledged
+}
+
+func (c *counts) add(more *counts) {
+	for command, n := range more.requests {
+		c.requests[command] += n
+	}
+	c.acks += more.acks
 }
 
 // Serve answers what comes to l, until Close.
@@ -55,7 +68,14 @@ func (s *Server) Close() error {
 func (s *Server) Came(c messages.Command) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.came[c]
+	return s.came.requests[c]
+}
+
+// Acked returns how many messages of a group were acknowledged on the connections that have ended; after Close, on all.
+func (s *Server) Acked() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.came.acks
 }
 
 func (s *Server) accept() {
@@ -75,16 +95,14 @@ func (s *Server) accept() {
 			_ = c.Close()
 			s.mu.Lock()
 			delete(s.conns, c)
-			for command, n := range came {
-				s.came[command] += n
-			}
+			s.came.add(came)
 			s.mu.Unlock()
 		})
 	}
 }
 
 // serve answers the requests of a connection until it ends, or sends what is no frame. It returns how many came.
-func (s *Server) serve(conn net.Conn) *[256]int64 {
+func (s *Server) serve(conn net.Conn) *counts {
 	c := connection{Conn: conn, answers: s.answers}
 	in := make([]byte, readBuffer)
 	have := 0 // bytes of in
@@ -124,17 +142,19 @@ func (s *Server) serve(conn net.Conn) *[256]int64 {
 type connection struct {
 	net.Conn
 	answers *answers
-	came    [256]int64 // requests, by command
+	came    counts
 	out     []byte
 	buffers net.Buffers // what a page's write consists of
 	names   messages.Names
+	members map[messages.ID]*member
+	acks    messages.PersistentAck
 }
 
 // answer answers one request, and reports whether it could.
 func (c *connection) answer(request []byte) bool {
 	a := c.answers
 	command := messages.Command(request[commandAt])
-	c.came[command]++
+	c.came.requests[command]++
 	switch small := a.small[command]; {
 	case small != nil:
 		c.add(small, request)
@@ -146,6 +166,12 @@ func (c *connection) answer(request []byte) bool {
 			c.out, err = messages.AppendFrame(c.out, f.ID, nil, messages.Raw(messages.Pong, f.Body))
 		}
 		return err == nil
+	case command == messages.ConnectToPersistentSubscription:
+		return c.join(request)
+	case command == messages.PersistentSubscriptionAckEvents:
+		return c.acked(request)
+	case command == messages.UnsubscribeFromStream:
+		return c.leave(request)
 	default:
 		c.add(a.bad, request)
 	}
@@ -186,12 +212,19 @@ func (c *connection) flushPage() bool {
 	return err == nil
 }
 
-// flush writes what was gathered, and reports whether it could.
+// flush writes what was gathered, then what groups have to deliver, and reports whether it could.
 func (c *connection) flush() bool {
-	if len(c.out) == 0 {
-		return true
+	if len(c.out) > 0 {
+		_, err := c.Write(c.out)
+		c.out = c.out[:0]
+		if err != nil {
+			return false
+		}
 	}
-	_, err := c.Write(c.out)
-	c.out = c.out[:0]
-	return err == nil
+	for _, m := range c.members {
+		if !m.push(c.Conn) {
+			return false
+		}
+	}
+	return true
 }

@@ -4,11 +4,13 @@ import (
 	"io"
 	"testing"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/goeventstore/eventstore/bench/canned"
 	"github.com/goeventstore/eventstore/internal/memnet"
 	"github.com/goeventstore/eventstore/messages"
+	"github.com/goeventstore/eventstore/messages/pb"
 )
 
 func TestAnswers(t *testing.T) {
@@ -109,4 +111,65 @@ func TestCloseEndsConnections(t *testing.T) {
 	require.NoError(t, s.Close())
 	_, err = c.Read(make([]byte, 1))
 	require.Error(t, err)
+}
+
+// A member is delivered the events in their order, around and around, as many as its window has room for.
+func TestGroup(t *testing.T) {
+	network := memnet.New()
+	l, err := network.Listen("tcp", "127.0.0.1:1113")
+	require.NoError(t, err)
+	s, err := canned.Serve(l, canned.Config{Events: 3, EventSize: 10})
+	require.NoError(t, err)
+	c, err := network.Dial(t.Context(), "tcp", "127.0.0.1:1113")
+	require.NoError(t, err)
+	r := messages.NewReader(c, 4096)
+	id := messages.ID{7, 1}
+	send := func(request messages.Request) {
+		b, err := messages.AppendFrame(nil, id, nil, request)
+		require.NoError(t, err)
+		_, err = c.Write(b)
+		require.NoError(t, err)
+	}
+	want := func(command messages.Command) messages.Frame {
+		t.Helper()
+		f, err := r.Next()
+		require.NoError(t, err)
+		require.Equal(t, command, f.Command)
+		require.Equal(t, id, f.ID)
+		return f
+	}
+	name, stream, window := "billing", "orders", int32(4)
+	send(messages.Of(messages.ConnectToPersistentSubscription,
+		&pb.ConnectToPersistentSubscription{SubscriptionId: &name, EventStreamId: &stream, AllowedInFlightMessages: &window}))
+	var joined pb.PersistentSubscriptionConfirmation
+	require.NoError(t, messages.Reply{Body: want(messages.PersistentSubscriptionConfirmation).Body}.Unmarshal(&joined))
+	require.Equal(t, "orders::billing", joined.GetSubscriptionId())
+	next := 0
+	delivered := func(n int) (ids []uuid.UUID) {
+		t.Helper()
+		for range n {
+			var m messages.PersistentEvent
+			require.NoError(t, m.Decode(want(messages.PersistentSubscriptionStreamEventAppeared).Body, nil))
+			require.EqualValues(t, next%3, m.Event.Event.Number)
+			require.Equal(t, uuid.UUID{3: byte(next%3) + 1}, m.Event.Event.ID)
+			require.Equal(t, byte(next%3), m.Event.Event.Data[0])
+			ids = append(ids, m.Event.Event.ID)
+			next++
+		}
+		send(messages.Raw(messages.Ping, nil)) // and then nothing, which the answer to this shows
+		want(messages.Pong)
+		return ids
+	}
+	ids := delivered(4)
+	send(&messages.PersistentAck{Subscription: "orders::billing", IDs: ids[:3]})
+	ids = append(ids[3:], delivered(3)...)
+	send(&messages.PersistentAck{Subscription: "orders::billing", IDs: ids})
+	ids = delivered(4)
+	send(messages.Raw(messages.UnsubscribeFromStream, nil))
+	want(messages.SubscriptionDropped)
+	send(&messages.PersistentAck{Subscription: "orders::billing", IDs: ids}) // of no member
+	_, err = r.Next()
+	require.ErrorIs(t, err, io.EOF)
+	require.NoError(t, s.Close())
+	require.EqualValues(t, 7, s.Acked())
 }

@@ -16,21 +16,30 @@ type Task struct {
 	User, Password string
 	Stream         string
 
-	Read     bool // else appends of one event
+	// What is done: the messages of a group are acknowledged, or a stream is read, or, without either, events are appended.
+	Group    string // of the stream: messages are taken and acknowledged
+	Read     bool
 	Owned    bool // of a read: the events may be kept
 	Async    bool // of appends: one caller with InFlight pending ones, else InFlight blocking callers
-	InFlight int
-	Size     int // bytes of an event's data
-	Events   int // of the stream, to be read again and again
-	Page     int // events of a page
+	InFlight int  // of a group: the window
+	Size     int  // bytes of an event's data
+	Events   int  // of the stream, to be read, or delivered, again and again
+	Page     int  // events of a page
 
 	Warm, Run time.Duration // without the first, with the second on the clock
-	Count     int64         // if not 0: no clock, so many appends or passes over the stream
+	Count     int64         // if not 0: no clock, so many appends, messages, or passes over the stream
+	Most      int64         // if not 0: no more than this by the clock, of which a fifth to warm up
 	Profile   string        // if not "": a file for a CPU profile of what is measured
 }
 
 // EventType is the type of the events of all loads.
 const EventType = "happened"
+
+// ID is the id of the event with a number, in the streams that are read.
+func ID(number int64) (id [16]byte) {
+	binary.BigEndian.PutUint32(id[:], uint32(number)+1)
+	return id
+}
 
 // Result is what a contender has done, printed on its standard output as JSON. An operation is an append or an event.
 type Result struct {
@@ -62,12 +71,16 @@ type Turn struct {
 	times []time.Duration // of appends one at a time
 }
 
-// Next reports whether to make one more append, or pass over the stream. It is safe for concurrent use.
+// newTurn makes a turn of at most so many steps, or with 0 of any number.
+func newTurn(most int64) *Turn {
+	t := &Turn{count: most > 0}
+	t.left.Store(most)
+	return t
+}
+
+// Next reports whether to make one more append, take one more message, or pass over the stream. It is safe for concurrent use.
 func (t *Turn) Next() bool {
-	if t.count {
-		return t.left.Add(-1) >= 0
-	}
-	return !t.over.Load()
+	return !t.over.Load() && (!t.count || t.left.Add(-1) >= 0)
 }
 
 // Took notes how long one append took, for loads with one in flight. What does not fit any more is left out.

@@ -30,18 +30,16 @@ func Main(connect func(*Task) (Load, error)) error {
 
 // Measure runs a load by the clock, or by the count.
 func (t *Task) Measure(load Load) (r Result, err error) {
-	turn := new(Turn)
 	if t.Count > 0 {
-		turn.count = true
-		turn.left.Store(t.Count)
-		r.Ops, err = load.Run(turn)
+		r.Ops, err = load.Run(newTurn(t.Count))
 		return r, err
 	}
+	turn := newTurn(t.Most / 5)
 	time.AfterFunc(t.Warm, func() { turn.over.Store(true) })
 	if r.Warm, err = load.Run(turn); err != nil {
 		return r, fmt.Errorf("warming up: %w", err)
 	}
-	turn = new(Turn)
+	turn = newTurn(t.Most - t.Most/5)
 	if t.InFlight == 1 && !t.Read {
 		turn.times = make([]time.Duration, 0, 1<<20)
 	}

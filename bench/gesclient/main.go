@@ -27,8 +27,9 @@ func main() {
 
 type load struct {
 	*contend.Task
-	conn client.Connection
-	data []byte
+	conn   client.Connection
+	data   []byte
+	member *member // of a group
 }
 
 func connect(t *contend.Task) (contend.Load, error) {
@@ -53,13 +54,19 @@ func connect(t *contend.Task) (contend.Load, error) {
 	case <-time.After(10 * time.Second):
 		return nil, errors.New("no connection within 10 s")
 	}
-	return &load{Task: t, conn: conn, data: contend.Data(0, t.Size)}, nil
+	l := &load{Task: t, conn: conn, data: contend.Data(0, t.Size)}
+	if t.Group != "" {
+		err = l.join()
+	}
+	return l, err
 }
 
 func (l *load) Close() error { return l.conn.Close() }
 
 func (l *load) Run(turn *contend.Turn) (int64, error) {
 	switch {
+	case l.member != nil:
+		return l.member.run(turn)
 	case l.Read:
 		return l.read(turn)
 	case l.Async:
