@@ -100,6 +100,16 @@ func DecodeEvent(r *messages.ResolvedEvent) ResolvedEvent {
 	return s.decode(r)
 }
 
+// EventDecoder is DecodeEvent for many: the events share memory, 30 to a piece of 4 KiB, so that they cost one allocation together. The
+// zero value is ready. It is not safe for concurrent use.
+type EventDecoder struct{ slab slab }
+
+// Decode makes a ResolvedEvent of a record from the wire. Data and Metadata alias what the record aliases.
+func (d *EventDecoder) Decode(r *messages.ResolvedEvent) ResolvedEvent {
+	d.slab.chunk = 30
+	return d.slab.decode(r)
+}
+
 // slab has room for the events of a page, so that they cost one allocation together.
 type slab struct {
 	events []Event

@@ -29,15 +29,27 @@ type Exchange struct {
 	ticket      conn.Ticket
 	credentials []byte
 	window      Window
-	frames      atomic.Int64 // held, for the window
-	bytes       atomic.Int64
-	arrived     chan struct{} // room for one: the read loop puts one in when there is something, Recv takes it
+	arrived     chan struct{}         // room for one: the read loop puts one in when there is something, Recv takes it
+	err         atomic.Pointer[error] // why it ended
 
-	out frames // what Recv walks; its own
+	// Recv's own:
+	out   frames // what it walks
+	taken count
 
-	mu  sync.Mutex // guards what follows
-	in  frames     // what the read loop fills, swapped with out when that is empty
-	err error      // why it ended
+	// The read loop's own:
+	came count
+	seen struct{ frames, bytes int64 } // of taken, when the window was last found full: looking there for each frame would cost both sides
+
+	mu sync.Mutex // guards what follows
+	in frames     // what the read loop fills, swapped with out when that is empty
+}
+
+// count is of frames and of their bytes. One goroutine writes it and others may read it.
+type count struct{ frames, bytes atomic.Int64 }
+
+func (c *count) add(bytes int) {
+	c.frames.Store(c.frames.Load() + 1)
+	c.bytes.Store(c.bytes.Load() + int64(bytes))
 }
 
 // frames is a run of frames in one piece of memory.
@@ -166,8 +178,8 @@ func (x *Exchange) first() error {
 		x.signal() // for Recv
 		return nil
 	}
-	if errors.Is(x.err, ErrConnectionLost) {
-		return x.err
+	if err := x.Err(); errors.Is(err, ErrConnectionLost) {
+		return err
 	}
 	x.signal()
 	return nil
@@ -186,7 +198,7 @@ func (x *Exchange) Reply(command messages.Command, body []byte) {
 	if command != messages.NotHandled {
 		err = refusal(command, body)
 	}
-	full := x.frames.Load() >= int64(x.window.Frames) || x.frames.Load() > 0 && x.bytes.Load()+int64(len(body)) > int64(x.window.Bytes)
+	full := x.full(len(body))
 	if err == nil && full {
 		err = ErrOverflow
 	}
@@ -194,16 +206,31 @@ func (x *Exchange) Reply(command messages.Command, body []byte) {
 		x.end(err, full)
 		return
 	}
-	x.mu.Lock()
-	if x.err == nil {
-		x.frames.Add(1)
-		x.bytes.Add(int64(len(body)))
-		x.in.commands = append(x.in.commands, command)
-		x.in.bytes = append(x.in.bytes, body...)
-		x.in.ends = append(x.in.ends, len(x.in.bytes))
+	if x.Err() != nil {
+		return // it was closed meanwhile
 	}
+	x.came.add(len(body))
+	x.mu.Lock()
+	first := x.in.empty()
+	x.in.commands = append(x.in.commands, command)
+	x.in.bytes = append(x.in.bytes, body...)
+	x.in.ends = append(x.in.ends, len(x.in.bytes))
 	x.mu.Unlock()
-	x.signal()
+	if first { // who finds nothing and waits, does so before this one
+		x.signal()
+	}
+}
+
+// full reports whether the window has no room for a frame of this size.
+func (x *Exchange) full(size int) bool {
+	for again := false; ; again = true {
+		held := x.came.frames.Load() - x.seen.frames
+		full := held >= int64(x.window.Frames) || held > 0 && x.came.bytes.Load()-x.seen.bytes+int64(size) > int64(x.window.Bytes)
+		if !full || again {
+			return full
+		}
+		x.seen.frames, x.seen.bytes = x.taken.frames.Load(), x.taken.bytes.Load()
+	}
 }
 
 // End implements conn.Waiter.
@@ -219,13 +246,7 @@ func (x *Exchange) End(err error) {
 
 // end keeps the first cause and, if it is ours, has the server stop sending.
 func (x *Exchange) end(err error, unsubscribe bool) {
-	x.mu.Lock()
-	first := x.err == nil
-	if first {
-		x.err = err
-	}
-	x.mu.Unlock()
-	if first && x.conn.Forget(x.ticket) && unsubscribe {
+	if x.err.CompareAndSwap(nil, &err) && x.conn.Forget(x.ticket) && unsubscribe {
 		// On an error the connection has ended, and with it what this was to end.
 		_ = x.conn.Send(x.ticket, messages.Raw(messages.UnsubscribeFromStream, nil), x.credentials)
 	}
@@ -240,17 +261,16 @@ func (x *Exchange) Recv(ctx context.Context) (messages.Reply, error) {
 			i := x.out.next
 			x.out.next++
 			r := messages.Reply{Command: x.out.commands[i], Body: x.out.body(i)}
-			x.frames.Add(-1)
-			x.bytes.Add(-int64(len(r.Body)))
+			x.taken.add(len(r.Body))
 			return r, nil
 		}
 		if ctx.Err() != nil {
 			return messages.Reply{}, contextError(ctx, nil)
 		}
 		x.out.reset()
+		err := x.Err() // before looking: what came before the end is there
 		x.mu.Lock()
 		x.in, x.out = x.out, x.in
-		err := x.err
 		x.mu.Unlock()
 		if !x.out.empty() {
 			continue
@@ -267,7 +287,10 @@ func (x *Exchange) Recv(ctx context.Context) (messages.Reply, error) {
 }
 
 // Held reports how many frames wait for Recv.
-func (x *Exchange) Held() int { return int(x.frames.Load()) }
+func (x *Exchange) Held() int {
+	taken := x.taken.frames.Load() // first, as it only grows up to the other
+	return int(x.came.frames.Load() - taken)
+}
 
 // Send sends r with the exchange's correlation id. It does not wait, and r is never sent again.
 func (x *Exchange) Send(ctx context.Context, r messages.Request) error {
@@ -282,9 +305,10 @@ func (x *Exchange) Send(ctx context.Context, r messages.Request) error {
 
 // Err is why the exchange ended, nil while it is open. What arrived before the end may still wait for Recv.
 func (x *Exchange) Err() error {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.err
+	if err := x.err.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // Addr is the address of the server.

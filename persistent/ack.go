@@ -76,7 +76,7 @@ func (g *Group) RetryAfter(ctx context.Context, d time.Duration, reason string, 
 	mine := slices.DeleteFunc(slices.Clone(m), func(m *Message) bool { return !c.claim(m) })
 	if len(mine) > 0 {
 		for _, m := range mine {
-			d = min(d, time.Until(m.received.Add(g.cfg.MessageTimeout*9/10)))
+			d = min(d, m.received+g.cfg.MessageTimeout*9/10-time.Since(g.epoch))
 		}
 		g.delay(d, reason, mine) //nolint:contextcheck // see send
 	}
@@ -106,7 +106,7 @@ func (g *Group) claiming(all []*Message) (claims, error) {
 		c.cause = g.exchange.Err()
 		c.gone = c.cause != nil
 	}
-	g.moved, g.stalled = time.Now(), false
+	g.move()
 	return c, nil
 }
 

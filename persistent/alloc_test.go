@@ -56,7 +56,7 @@ func fed(tb testing.TB) *persistent.Group {
 	return g
 }
 
-// An event costs the memory of its Event, and little more: the messages and their bytes are made many at a time, and acks cost nothing.
+// Messages, their events and their bytes are made many at a time, and acks cost nothing.
 func TestAllocRecvAndAck(t *testing.T) {
 	g := fed(t)
 	ctx := t.Context()
@@ -81,7 +81,7 @@ func TestAllocRecvAndAck(t *testing.T) {
 	runtime.ReadMemStats(&after)
 	each := float64(after.Mallocs-before.Mallocs) / n
 	t.Logf("%.3f allocations a message", each)
-	require.Less(t, each, 1.25)
+	require.Less(t, each, 0.15) // those of the server that plays are in it
 	closed(t, g)
 }
 

@@ -88,6 +88,7 @@ func (c *Config) check() error {
 type Group struct {
 	client *eventstore.Client
 	cfg    Config
+	epoch  time.Time // when it was made
 
 	turn chan struct{} // room for one: whoever has put one in is in Recv, and takes it out again
 	// Of whoever has the turn:
@@ -96,9 +97,10 @@ type Group struct {
 	waits  backoff.BackOff
 	paused bool // since a message came
 	names  messages.Names
-	event  messages.PersistentEvent
-	memory pieces.Memory // what the messages' bytes, which are the exchange's, are copied to
-	slab   []Message     // room for the next ones
+	events eventstore.EventDecoder
+	memory pieces.Memory  // what the messages' bytes, which are the exchange's, are copied to
+	slab   []Message      // room for the next ones
+	behind messages.Reply // what is no message, came behind those that are ready, and waits for its turn
 
 	telling sync.Mutex // in OnNotice
 
@@ -106,10 +108,11 @@ type Group struct {
 
 	mu       sync.Mutex // guards what follows; changed with the turn: exchange, id, join
 	exchange *eventstore.Exchange
-	id       string // "stream::group", as the server gave it
-	join     uint64 // counts joinings
-	err      error  // why it ended
-	closing  bool   // by Close
+	ready    []Message // were taken from the exchange, and wait for Recv
+	id       string    // "stream::group", as the server gave it
+	join     uint64    // counts joinings
+	err      error     // why it ended
+	closing  bool      // by Close
 	cancel   context.CancelFunc
 	waiting  bool // Recv waits for the exchange
 
@@ -121,7 +124,7 @@ type Group struct {
 	armed   bool        // it runs
 	delayed map[*delayed]struct{}
 	sent    bool      // something that Close has to see through
-	moved   time.Time // when a message was last delivered or answered
+	moved   time.Time // when a message was last delivered or answered, if there is OnNotice
 	stalled bool      // WindowFull was told since then
 	stats   Stats
 }
@@ -142,7 +145,7 @@ type Stats struct {
 // Join joins a group and returns when the server has confirmed. It waits until ctx ends; ErrGroupNotFound, ErrTooManySubscribers
 // and eventstore.ErrAccessDenied are the server's verdicts.
 func Join(ctx context.Context, c *eventstore.Client, cfg Config) (*Group, error) {
-	g := &Group{client: c, cfg: cfg, turn: make(chan struct{}, 1), waits: newWaits(), delayed: map[*delayed]struct{}{}}
+	g := &Group{client: c, cfg: cfg, epoch: time.Now(), turn: make(chan struct{}, 1), waits: newWaits(), delayed: map[*delayed]struct{}{}}
 	if err := g.cfg.check(); err != nil {
 		return nil, g.wrap("join", err)
 	}
@@ -166,6 +169,11 @@ func (g *Group) wrap(op string, err error) error { return wrap(op, g.cfg.Stream,
 // Recv returns the next message, waiting for it until ctx ends; an error of ctx does not end the membership. Any other error
 // has ended it, and comes again. A lost connection is no error: Recv joins again and goes on.
 func (g *Group) Recv(ctx context.Context) (*Message, error) {
+	if ctx.Err() == nil {
+		if m := g.next(); m != nil { // mostly
+			return m, nil
+		}
+	}
 	select {
 	case g.turn <- struct{}{}:
 	case <-ctx.Done():
@@ -179,19 +187,40 @@ func (g *Group) Recv(ctx context.Context) (*Message, error) {
 		if ctx.Err() != nil {
 			return nil, g.wrap("receive", contextError(ctx))
 		}
-		var m *Message
+		if m := g.next(); m != nil {
+			return m, nil
+		}
 		var err error
 		if x := g.current(); x != nil {
-			m, err = g.take(ctx, x)
+			err = g.take(ctx, x)
 		} else {
 			err = g.tryJoin(ctx)
 		}
 		if err != nil {
 			return nil, g.failed(ctx, err)
 		}
-		if m != nil {
-			return m, nil
-		}
+	}
+}
+
+// next hands out a message that is ready. When the exchange has ended they are the server's again.
+func (g *Group) next() *Message {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.ready) == 0 || g.exchange == nil || g.exchange.Err() != nil {
+		return nil
+	}
+	m := &g.ready[0]
+	g.ready = g.ready[1:]
+	g.window.add(m, g.cfg.Window)
+	g.stats.Delivered++
+	g.move()
+	return m
+}
+
+// move notes that a message was delivered or answered, for whoever is told of stalls. It is called with mu held.
+func (g *Group) move() {
+	if g.cfg.OnNotice != nil {
+		g.moved, g.stalled = time.Now(), false
 	}
 }
 
@@ -223,7 +252,7 @@ func (g *Group) Stats() Stats {
 	s := g.stats
 	s.InFlight, s.Queued = g.window.n, len(g.acks)
 	if g.exchange != nil {
-		s.Joined, s.Buffered = true, g.exchange.Held()
+		s.Joined, s.Buffered = true, g.buffered()
 	}
 	return s
 }

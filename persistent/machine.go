@@ -130,14 +130,18 @@ func (g *Group) adopt(x *eventstore.Exchange, id string) {
 		g.stats.Rejoins++
 	}
 	g.mu.Unlock()
-	g.again, g.told = true, false
+	g.again, g.told, g.behind = true, false, messages.Reply{}
 	g.tell(Notice{Kind: kind})
 }
 
-// take returns the next message of the exchange; without one and without an error the state has changed.
-func (g *Group) take(ctx context.Context, x *eventstore.Exchange) (*Message, error) {
+// take makes messages ready that the exchange has, or waits for one. Without any and without an error the state has changed.
+func (g *Group) take(ctx context.Context, x *eventstore.Exchange) error {
 	if err := x.Err(); err != nil {
-		return nil, g.lost(err) // what it still holds is the server's again
+		return g.lost(err) // what it still holds is the server's again
+	}
+	if r := g.behind; r.Command != 0 {
+		g.behind = messages.Reply{}
+		return g.heed(ctx, x, r)
 	}
 	if x.Held() == 0 {
 		if wait := g.beforeWaiting(); wait > 0 { //nolint:contextcheck // see send
@@ -151,65 +155,96 @@ func (g *Group) take(ctx context.Context, x *eventstore.Exchange) (*Message, err
 }
 
 // receive waits until wait ends, which is ctx or shorter.
-func (g *Group) receive(ctx, wait context.Context, x *eventstore.Exchange) (*Message, error) {
+func (g *Group) receive(ctx, wait context.Context, x *eventstore.Exchange) error {
 	r, err := x.Recv(wait)
 	g.mu.Lock()
 	g.waiting = false
 	g.mu.Unlock()
 	switch {
 	case err != nil && x.Err() != nil:
-		return nil, g.lost(err)
+		return g.lost(err)
 	case err != nil && ctx.Err() == nil:
-		return nil, nil //nolint:nilnil // the wait was over
+		return nil // the wait was over
 	case err != nil:
-		return nil, err
+		return err
 	}
-	switch r.Command {
-	case messages.PersistentSubscriptionStreamEventAppeared:
-		return g.deliver(r)
-	case messages.PersistentSubscriptionConfirmation:
-		return nil, nil //nolint:nilnil // a second one says nothing new
-	case messages.SubscriptionDropped:
-		if err = dropped(r); !errors.Is(err, errDropped) {
-			return nil, err
-		}
-		if err := g.lost(err); err != nil {
-			return nil, err
-		}
-		return nil, g.pause(ctx)
-	}
-	return nil, fmt.Errorf("%w: %s in a group", eventstore.ErrProtocol, r.Command)
+	return g.heed(ctx, x, r)
 }
 
-func (g *Group) deliver(r messages.Reply) (*Message, error) {
-	if err := g.event.Decode(g.memory.Copy(r.Body), &g.names); err != nil {
-		return nil, fmt.Errorf("%w: %w", eventstore.ErrProtocol, err)
+// heed does what a frame says.
+func (g *Group) heed(ctx context.Context, x *eventstore.Exchange, r messages.Reply) error {
+	switch r.Command {
+	case messages.PersistentSubscriptionStreamEventAppeared:
+		return g.prepare(ctx, x, r)
+	case messages.PersistentSubscriptionConfirmation:
+		return nil // a second one says nothing new
+	case messages.SubscriptionDropped:
+		err := dropped(r)
+		if !errors.Is(err, errDropped) {
+			return err
+		}
+		if err := g.lost(err); err != nil {
+			return err
+		}
+		return g.pause(ctx)
 	}
-	e := eventstore.DecodeEvent(&g.event.Event)
-	if e.Original() == nil {
-		return nil, fmt.Errorf("%w: a message without a record", eventstore.ErrProtocol)
-	}
+	return fmt.Errorf("%w: %s in a group", eventstore.ErrProtocol, r.Command)
+}
+
+// slabSize is how many messages share a piece of memory, of some 4 KiB, and are made ready at a time, at most.
+const slabSize = 30
+
+// prepare makes a message ready, and those that are there behind it.
+func (g *Group) prepare(ctx context.Context, x *eventstore.Exchange, r messages.Reply) error {
 	if len(g.slab) == 0 {
-		g.slab = make([]Message, min(g.cfg.Window, 32))
+		g.slab = make([]Message, min(g.cfg.Window, slabSize))
 	}
-	m := &g.slab[0]
-	g.slab = g.slab[1:]
-	now := time.Now()
-	*m = Message{ResolvedEvent: e, Retries: int(g.event.Retries), group: g, id: e.Original().ID, received: now}
+	now := time.Since(g.epoch)
+	n := 0
+	for {
+		if err := g.decode(&g.slab[n], r, now); err != nil {
+			if n == 0 {
+				return err
+			}
+			g.behind = r
+			break
+		}
+		n++
+		if n == len(g.slab) || x.Held() == 0 {
+			break
+		}
+		var err error
+		if r, err = x.Recv(ctx); err != nil {
+			break // which the next Recv comes to
+		}
+		if r.Command != messages.PersistentSubscriptionStreamEventAppeared {
+			g.behind = r
+			break
+		}
+	}
 	if g.paused {
 		g.paused = false
 		g.waits.Reset()
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.err != nil {
-		return nil, g.err
+	g.ready, g.slab = g.slab[:n:n], g.slab[n:]
+	return nil
+}
+
+// decode makes a message of an event that appeared.
+func (g *Group) decode(m *Message, r messages.Reply, now time.Duration) error {
+	var event messages.PersistentEvent
+	if err := event.Decode(g.memory.Copy(r.Body), &g.names); err != nil {
+		return fmt.Errorf("%w: %w", eventstore.ErrProtocol, err)
 	}
-	m.join = g.join
-	g.window.add(m, g.cfg.Window)
-	g.stats.Delivered++
-	g.moved, g.stalled = now, false
-	return m, nil
+	e := g.events.Decode(&event.Event)
+	original := e.Original()
+	if original == nil {
+		return fmt.Errorf("%w: a message without a record", eventstore.ErrProtocol)
+	}
+	*m = Message{ResolvedEvent: e, Retries: int(event.Retries), group: g, join: g.join, id: original.ID, received: now}
+	return nil
 }
 
 // lost returns to joining, unless the cause is final.
@@ -235,6 +270,7 @@ func (g *Group) leave() {
 	}
 	g.stats.Stale += int64(len(g.acks))
 	g.acks = g.acks[:0]
+	g.ready = nil
 	g.window.clear()
 	g.stopFlusher()
 	for d := range g.delayed {
@@ -267,9 +303,12 @@ func (g *Group) beforeWaiting() time.Duration {
 	return max(g.cfg.StallAfter-time.Since(g.moved), 1)
 }
 
+// buffered is how many messages wait for Recv. It is called with mu held.
+func (g *Group) buffered() int { return len(g.ready) + g.exchange.Held() }
+
 // full reports whether the server, as far as this side knows, has no place left to send anything. It is called with mu held.
 func (g *Group) full() bool {
-	return g.exchange != nil && g.window.n+len(g.acks)+g.exchange.Held() >= g.cfg.Window
+	return g.exchange != nil && g.window.n+len(g.acks)+g.buffered() >= g.cfg.Window
 }
 
 // tellStall tells WindowFull if it is time to.

@@ -16,8 +16,8 @@ type Message struct {
 	Retries                  int // how often it was tried before. Servers before 4.1 do not tell, and older than 20 set it to 1 after a lost member
 
 	group    *Group
-	id       uuid.UUID // of the original, which acks go by: that of the link, for a replayed message that of the parked link
-	received time.Time
+	id       uuid.UUID     // of the original, which acks go by: that of the link, for a replayed message that of the parked link
+	received time.Duration // since the group's epoch
 
 	join       uint64 // which joining of the group delivered it
 	done       bool   // acknowledged or given back, guarded by the group's mu as what follows

@@ -2,6 +2,8 @@ package persistent_test
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -49,7 +51,7 @@ func TestJoinIsRefused(t *testing.T) {
 	}
 }
 
-// What the server may send to a member. The next joining succeeds, where there is one.
+// What the server may send to a member, who sees it come or finds all of it. The next joining succeeds, where there is one.
 func TestWhatEndsAMembership(t *testing.T) {
 	tests := map[string]struct {
 		send func(p *scripted.Peer, id messages.ID)
@@ -73,15 +75,15 @@ func TestWhatEndsAMembership(t *testing.T) {
 			p.Send(messages.NotAuthenticated, id, "no")
 		}, eventstore.ErrNotAuthenticated},
 	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
+	run := func(name string, send func(p *scripted.Peer, id messages.ID), want error, late bool) {
+		t.Run(fmt.Sprintf("%s, late %t", name, late), func(t *testing.T) {
 			played(t, func(p *scripted.Peer) {
 				first := joining(t, p)
 				deliver(p, first, 0, 1)
 				confirm(p, first) // a second one says nothing new
 				deliver(p, first, 0, 2)
-				tt.send(p, first)
-				if tt.want == nil {
+				send(p, first)
+				if want == nil {
 					second := joining(t, p)
 					if second == first {
 						t.Error("the correlation id is the old one")
@@ -92,14 +94,17 @@ func TestWhatEndsAMembership(t *testing.T) {
 			}, func(t *testing.T, c *eventstore.Client) {
 				var told notices
 				g := join(t, c, persistent.Config{OnNotice: told.add})
+				if late {
+					synctest.Wait()
+				}
 				old := take(t, g, 1, 2)
 				m, err := g.Recv(t.Context())
-				if tt.want == nil {
+				if want == nil {
 					require.NoError(t, err)
 					require.Equal(t, 1, m.Retries)
 					require.Equal(t, notices{"Joined", "Lost", "Rejoined"}, told)
 				} else {
-					require.ErrorIs(t, err, tt.want)
+					require.ErrorIs(t, err, want)
 					require.Equal(t, notices{"Joined"}, told)
 					for range 2 { // for ever
 						_, again := g.Recv(t.Context())
@@ -113,6 +118,10 @@ func TestWhatEndsAMembership(t *testing.T) {
 				closed(t, g)
 			})
 		})
+	}
+	for name, tt := range tests {
+		run(name, tt.send, tt.want, false)
+		run(name, tt.send, tt.want, true)
 	}
 }
 
@@ -144,6 +153,16 @@ func TestTheConnectionDiesAnywhere(t *testing.T) {
 			require.NoError(t, g.Ack(t.Context(), take(t, g, 1)...))
 			time.Sleep(7 * time.Millisecond)
 		}, 1},
+		"before the ack is sent, with another message ready": {func(t *testing.T, p *scripted.Peer) {
+			deliver(p, joining(t, p), 0, 1, 2)
+			_, _ = p.Reader.Next()
+		}, []int{1, 2}, func(t *testing.T, g *persistent.Group) {
+			t.Helper()
+			synctest.Wait()
+			require.NoError(t, g.Ack(t.Context(), take(t, g, 1)...))
+			require.Equal(t, 1, g.Stats().Buffered)
+			time.Sleep(7 * time.Millisecond)
+		}, 1},
 		"behind the ack": {func(t *testing.T, p *scripted.Peer) {
 			id := joining(t, p)
 			deliver(p, id, 0, 1, 2)
@@ -158,7 +177,7 @@ func TestTheConnectionDiesAnywhere(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			played(t, func(p *scripted.Peer) {
 				if p.Number == 1 {
-					if name == "before the ack is sent" {
+					if strings.HasPrefix(name, "before the ack is sent") {
 						time.AfterFunc(5*time.Millisecond, func() { _ = p.Conn.Close() })
 					}
 					tt.first(t, p)
