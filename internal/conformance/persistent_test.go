@@ -262,7 +262,6 @@ func TestPersistentRetryAfter(t *testing.T) {
 	start := time.Now()
 	require.NoError(t, g.RetryAfter(within(t), 700*time.Millisecond, "later", all[0]))
 	require.ErrorIs(t, g.Ack(within(t), all[0]), persistent.ErrStale)
-	nothing(t, g)
 	m := takes(t, g, 0)[0]
 	tried(t, srv, 1, m)
 	require.GreaterOrEqual(t, time.Since(start), 700*time.Millisecond)
@@ -330,9 +329,11 @@ func TestPersistentUpdateAndDelete(t *testing.T) {
 	require.ErrorIs(t, err, persistent.ErrGroupNotFound)
 }
 
-// TestPersistentCuts: the connection goes again and again; every message is handled.
+// TestPersistentCuts: the connection goes again and again; every message is handled. The last cut leaves more to do than the
+// member can have: it has to join again for that. Else the work could be done before the cut is noticed, and Close would say, and
+// be right, that the last acks may be lost.
 func TestPersistentCuts(t *testing.T) {
-	const events = 200
+	const events, window = 200, 20
 	srv, client, stream := withEvents(t, events)
 	group := newGroup(t, client, stream, patient())
 	ctx, cancel := context.WithCancel(within(t))
@@ -340,12 +341,12 @@ func TestPersistentCuts(t *testing.T) {
 	var mu sync.Mutex
 	handled := map[int64]int{}
 	count := 0
-	g := joinGroup(t, srv.Client(t), persistent.Config{Stream: stream, Group: group, Window: 20, AckAfter: time.Millisecond})
+	g := joinGroup(t, srv.Client(t), persistent.Config{Stream: stream, Group: group, Window: window, AckAfter: time.Millisecond})
 	require.NoError(t, g.Run(ctx, 4, func(_ context.Context, m *persistent.Message) error {
 		mu.Lock()
 		defer mu.Unlock()
 		handled[m.Original().Number]++
-		if count++; count%70 == 0 && count < 300 {
+		if count++; count%60 == 0 && len(handled) < events-window {
 			srv.Cut()
 		}
 		if len(handled) == events {
@@ -354,6 +355,7 @@ func TestPersistentCuts(t *testing.T) {
 		return nil
 	}))
 	require.Len(t, handled, events)
+	require.GreaterOrEqual(t, g.Stats().Rejoins, int64(2))
 }
 
 // TestPersistentCompeting: several members share the work, with each strategy; each event is handled once when nothing fails.
