@@ -89,6 +89,51 @@ func (f *fields) is(num protowire.Number, typ protowire.Type) bool {
 	return f.key == uint64(num)<<3|uint64(typ)
 }
 
+// startsWith reports whether the first field of b has this key, in one byte.
+func startsWith(b []byte, key byte) bool { return len(b) > 0 && b[0] == key }
+
+// value reads the number behind a key of one byte: the value of a varint field, or the length of a bytes field. Of a number
+// that is malformed or ends too early it leaves a rest that starts with no field.
+func value(b []byte) (v uint64, rest []byte) {
+	if len(b) > 1 && b[1] < 0x80 {
+		return uint64(b[1]), b[2:]
+	}
+	if len(b) > 2 && b[2] < 0x80 {
+		return uint64(b[1]&0x7f) | uint64(b[2])<<7, b[3:]
+	}
+	v, n := protowire.ConsumeVarint(b[1:])
+	if n < 0 {
+		return 0, noField
+	}
+	return v, b[1+n:]
+}
+
+// cut cuts the field in front of b, if it has this key of one byte and is of bytes type.
+func cut(b []byte, key byte) (field, rest []byte, ok bool) {
+	if !startsWith(b, key) {
+		return nil, nil, false
+	}
+	size, b := value(b)
+	if size > uint64(len(b)) {
+		return nil, nil, false
+	}
+	return b[:size], b[size:], true
+}
+
+// skipAll counts the fields in front of b with this key.
+func skipAll(b []byte, key byte) (n int, rest []byte) {
+	for {
+		_, behind, ok := cut(b, key)
+		if !ok {
+			return n, b
+		}
+		n, b = n+1, behind
+	}
+}
+
+// noField is the key of field 0, which there is not.
+var noField = []byte{0}
+
 func (f *fields) fail(message string) error {
 	if f.err == nil {
 		return nil

@@ -1,6 +1,7 @@
 package messages
 
 import (
+	"encoding/binary"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -24,8 +25,15 @@ func ParseGUID(b []byte) (uuid.UUID, error) {
 	if len(b) != 16 {
 		return uuid.UUID{}, fmt.Errorf("%w: an event id of %d bytes, not 16", ErrMalformed, len(b))
 	}
-	return uuid.UUID{
-		b[3], b[2], b[1], b[0], b[5], b[4], b[7], b[6],
-		b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15],
-	}, nil
+	return parseGUID(b), nil
+}
+
+// parseGUID is ParseGUID of 16 bytes, by whole groups: it is done for every event.
+func parseGUID(b []byte) (id uuid.UUID) {
+	_ = b[15]
+	binary.BigEndian.PutUint32(id[0:], binary.LittleEndian.Uint32(b[0:]))
+	binary.BigEndian.PutUint16(id[4:], binary.LittleEndian.Uint16(b[4:]))
+	binary.BigEndian.PutUint16(id[6:], binary.LittleEndian.Uint16(b[6:]))
+	copy(id[8:], b[8:16])
+	return id
 }

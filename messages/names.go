@@ -8,9 +8,10 @@ import "hash/maphash"
 type Names struct {
 	seed  maphash.Seed
 	slots []string
-	// The two that came last, which are mostly the stream and the type of the next event as well: comparing is cheaper
+	// A few that came last, which are mostly the stream and the type of the next event as well: comparing is cheaper
 	// than hashing.
-	last [2]string
+	last [4]string
+	turn uint8 // whose place in last the next takes
 }
 
 // A name may stand in any place of its set, so that a few names never push each other out: with one place for each, the
@@ -26,13 +27,15 @@ func (n *Names) String(b []byte) string {
 	if n == nil || len(b) > nameLength || len(b) == 0 {
 		return string(b)
 	}
-	for _, name := range &n.last {
-		if name == string(b) {
-			return name
+	for i := range n.last {
+		if n.last[i] == string(b) {
+			return n.last[i]
 		}
 	}
-	n.last[1], n.last[0] = n.last[0], n.find(b)
-	return n.last[0]
+	name := n.find(b)
+	n.last[n.turn%uint8(len(n.last))] = name
+	n.turn++
+	return name
 }
 
 // find returns a name from its set, where it is put if it is not there.

@@ -1,10 +1,12 @@
 package messages_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/goeventstore/eventstore/messages"
@@ -65,6 +67,68 @@ func seed(f *testing.F) {
 	for _, o := range oddities {
 		f.Add(unhex(f, o.wire))
 	}
+	for _, b := range disordered() {
+		f.Add(b)
+	}
+}
+
+// disordered are a record and an event with a link and a position as servers write them, and what a field less, a field
+// twice, two fields in each other's place, an end too early and a field more make of them.
+func disordered() (all [][]byte) {
+	e := sampleRecord(300, 200) // numbers of one, two and many bytes
+	record := e.AppendTo(nil)
+	for _, b := range [][]byte{
+		record,
+		messages.AppendIndexed(nil, 1, record, nil),
+		messages.AppendResolved(nil, 1, record, record, 139466877, 1)[3:], // without what embeds it
+	} {
+		fields := split(b)
+		all = append(all, b, append(b[:len(b):len(b)], 11<<3, 1), append(b[:len(b):len(b)], 0))
+		for i := range fields {
+			without := slices.Delete(slices.Clone(fields), i, i+1)
+			last := i == len(fields)-1
+			all = append(all, slices.Concat(without...), slices.Concat(slices.Insert(without, i, fields[i], fields[i])...))
+			if !last {
+				fields[i], fields[i+1] = fields[i+1], fields[i]
+				all = append(all, slices.Concat(fields...))
+				fields[i], fields[i+1] = fields[i+1], fields[i]
+			}
+			before := slices.Concat(fields[:i]...)
+			all = append(all, slices.Concat(before, fields[i][:1]), slices.Concat(before, fields[i][:len(fields[i])-1]))
+		}
+	}
+	return all
+}
+
+// split cuts a message into its fields.
+func split(b []byte) (fields [][]byte) {
+	for len(b) > 0 {
+		_, _, n := protowire.ConsumeField(b)
+		fields, b = append(fields, b[:n]), b[n:]
+	}
+	return fields
+}
+
+// Records in the order in which servers write them are read on a way of their own: it must lead where the other does.
+func TestOrderOfFields(t *testing.T) {
+	names := new(messages.Names)
+	good := 0
+	for _, b := range disordered() {
+		var record pb.EventRecord
+		_, ok := same(t, b, names, &record, func(b []byte, n *messages.Names) (e messages.EventRecord, err error) {
+			err = e.Decode(b, n)
+			return e, err
+		}, func() messages.EventRecord { return fromRecord(&record) })
+		var event pb.ResolvedEvent
+		_, also := same(t, b, names, &event, func(b []byte, n *messages.Names) (e messages.ResolvedEvent, err error) {
+			err = e.Decode(b, n)
+			return e, err
+		}, func() messages.ResolvedEvent { return fromResolved(&event) })
+		if ok || also {
+			good++
+		}
+	}
+	require.Greater(t, good, 40, "of %d", len(disordered()))
 }
 
 // Field by field, the oddities mean what they mean in protobuf: here for the record, in the targets for all.

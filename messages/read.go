@@ -69,6 +69,7 @@ type StreamPage struct {
 func (m *StreamPage) Decode(body []byte) error {
 	*m = StreamPage{body: body, record: m.record}
 	f := fields{rest: body}
+	m.Count, f.rest = skipAll(body, 1<<3|text)
 	for f.next() {
 		switch f.key {
 		case 1<<3 | text:
@@ -93,11 +94,11 @@ func (m *StreamPage) Decode(body []byte) error {
 // Each decodes the page's events, one after the other into the same record, until yield returns false. What the record
 // aliases is the page's body; the record itself is used again for the next event.
 func (m *StreamPage) Each(names *Names, yield func(*ResolvedEvent) bool) error {
-	return eachEvent(m.body, 1, &m.record, names, yield, "ReadStreamEventsCompleted")
+	return eachEvent(m.body, 1<<3|text, &m.record, names, yield, "ReadStreamEventsCompleted")
 }
 
-// eachEvent decodes the fields num of a page as events into a record that is kept.
-func eachEvent(body []byte, num protowire.Number, record **ResolvedEvent, names *Names, yield func(*ResolvedEvent) bool, message string) error {
+// eachEvent decodes the fields with a key of a page as events into a record that is kept.
+func eachEvent(body []byte, key byte, record **ResolvedEvent, names *Names, yield func(*ResolvedEvent) bool, message string) error {
 	e := *record
 	if e == nil {
 		e = new(ResolvedEvent)
@@ -105,19 +106,27 @@ func eachEvent(body []byte, num protowire.Number, record **ResolvedEvent, names 
 	*record = nil // an Each inside of yield takes another one
 	defer func() { *record = e }()
 	f := fields{rest: body}
-	for f.next() {
-		if !f.is(num, text) {
-			continue
+	for {
+		event, rest, ok := cut(f.rest, key)
+		if ok {
+			f.rest = rest
+		} else {
+			if !f.next() {
+				return f.fail(message)
+			}
+			if f.key != uint64(key) {
+				continue
+			}
+			event = f.b
 		}
 		*e = ResolvedEvent{}
-		if err := e.Decode(f.b, names); err != nil {
+		if err := e.Decode(event, names); err != nil {
 			return err
 		}
 		if !yield(e) {
 			return nil
 		}
 	}
-	return f.fail(message)
 }
 
 // AppendTo appends what follows the events of a page, which AppendIndexed wrote before as fields 1. The error text is

@@ -98,7 +98,7 @@ func (m *AllPage) Decode(body []byte) error {
 
 // Each is StreamPage's Each.
 func (m *AllPage) Each(names *Names, yield func(*ResolvedEvent) bool) error {
-	return eachEvent(m.body, 3, &m.record, names, yield, "ReadAllEventsCompleted")
+	return eachEvent(m.body, 3<<3|text, &m.record, names, yield, "ReadAllEventsCompleted")
 }
 
 // AppendHead appends what precedes the events of a page, which AppendResolved writes as fields 3.

@@ -56,6 +56,9 @@ func (e *EventRecord) AppendTo(b []byte) []byte {
 
 // Decode reads a record into e, fields that did not come left as they are.
 func (e *EventRecord) Decode(b []byte, names *Names) error {
+	if e.inOrder(b, names) {
+		return nil
+	}
 	f := fields{rest: b}
 	for f.next() {
 		switch f.key {
@@ -88,6 +91,51 @@ func (e *EventRecord) Decode(b []byte, names *Names) error {
 	return f.fail("EventRecord")
 }
 
+// inOrder reads a record as servers write it, each field at most once and in the order of the numbers. It returns false
+// for any other, of which it may have read some fields: whoever reads all of them gets the same.
+func (e *EventRecord) inOrder(b []byte, names *Names) bool {
+	var v uint64
+	if field, rest, ok := cut(b, 1<<3|text); ok {
+		e.Stream, b = names.String(field), rest
+	}
+	if startsWith(b, 2<<3|varint) {
+		v, b = value(b)
+		e.Number = int64(v)
+	}
+	if startsWith(b, 3<<3|text) {
+		if len(b) < 2+16 || b[1] != 16 {
+			return false
+		}
+		e.ID, b = parseGUID(b[2:2+16]), b[2+16:]
+	}
+	if field, rest, ok := cut(b, 4<<3|text); ok {
+		e.Type, b = names.String(field), rest
+	}
+	if startsWith(b, 5<<3|varint) {
+		v, b = value(b)
+		e.ContentType = int32(v)
+	}
+	if startsWith(b, 6<<3|varint) {
+		v, b = value(b)
+		e.MetadataType = int32(v)
+	}
+	if field, rest, ok := cut(b, 7<<3|text); ok {
+		e.Data, b = field[:len(field):len(field)], rest
+	}
+	if field, rest, ok := cut(b, 8<<3|text); ok {
+		e.Metadata, b = field[:len(field):len(field)], rest
+	}
+	if startsWith(b, 9<<3|varint) {
+		v, b = value(b)
+		e.Created = int64(v)
+	}
+	if startsWith(b, 10<<3|varint) {
+		v, b = value(b)
+		e.CreatedEpoch = int64(v)
+	}
+	return len(b) == 0
+}
+
 // ResolvedEvent is an event as it is delivered: both ResolvedIndexedEvent, without positions, and ResolvedEvent of the
 // protocol. With links resolved, Link is the record that was read and Event its target; a link without a target has
 // HasEvent false, although the schema calls the field required.
@@ -100,6 +148,9 @@ type ResolvedEvent struct {
 
 // Decode reads a ResolvedIndexedEvent or a ResolvedEvent. Fields of r that did not come are left as they are.
 func (r *ResolvedEvent) Decode(b []byte, names *Names) error {
+	if r.inOrder(b, names) {
+		return nil
+	}
 	f := fields{rest: b}
 	for f.next() {
 		switch f.key {
@@ -122,6 +173,30 @@ func (r *ResolvedEvent) Decode(b []byte, names *Names) error {
 		}
 	}
 	return f.fail("ResolvedEvent")
+}
+
+// inOrder is EventRecord's.
+func (r *ResolvedEvent) inOrder(b []byte, names *Names) bool {
+	var v uint64
+	if field, rest, ok := cut(b, 1<<3|text); ok {
+		if r.HasEvent, b = true, rest; !r.Event.inOrder(field, names) {
+			return false
+		}
+	}
+	if field, rest, ok := cut(b, 2<<3|text); ok {
+		if r.HasLink, b = true, rest; !r.Link.inOrder(field, names) {
+			return false
+		}
+	}
+	if startsWith(b, 3<<3|varint) {
+		v, b = value(b)
+		r.HasPosition, r.Commit = true, int64(v)
+	}
+	if startsWith(b, 4<<3|varint) {
+		v, b = value(b)
+		r.HasPosition, r.Prepare = true, int64(v)
+	}
+	return len(b) == 0
 }
 
 // AppendIndexed appends a ResolvedIndexedEvent as field num: a page's event is its field 1, the answer to ReadEvent has
