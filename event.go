@@ -131,11 +131,11 @@ func (s *slab) add(r *messages.EventRecord) *Event {
 	if len(s.events) == cap(s.events) {
 		s.events = make([]Event, 0, s.chunk) // a new one, as the events handed out keep their place
 	}
-	s.events = append(s.events, Event{
-		Stream: r.Stream, Number: r.Number, ID: r.ID, Type: r.Type, JSON: r.ContentType == 1,
-		Data: r.Data, Metadata: r.Metadata, Created: r.CreatedTime(),
-	})
-	return &s.events[len(s.events)-1]
+	s.events = s.events[:len(s.events)+1]
+	e := &s.events[len(s.events)-1]
+	e.Stream, e.Number, e.ID, e.Type, e.JSON = r.Stream, r.Number, r.ID, r.Type, r.ContentType == 1
+	e.Data, e.Metadata, e.Created = r.Data, r.Metadata, r.CreatedTime()
+	return e
 }
 
 // empty reports a record without event and link, which servers send for what is not there.

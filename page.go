@@ -17,9 +17,12 @@ func Borrowed() ReadOption { return readOption(func(o *readOptions) { o.borrowed
 // pageMemory is where the pages of a sequence are decoded: each in memory of its own, or all in the same if they are lent.
 type pageMemory struct {
 	lent   bool
-	body   []byte
+	body   []byte // of the page at hand, if it is lent
+	page   *call  // whose answer the page at hand is
+	rest   messages.Events
+	record messages.ResolvedEvent
 	events slab
-	all    []ResolvedEvent
+	names  *messages.Names
 
 	stream messages.StreamPage
 	log    messages.AllPage
@@ -53,15 +56,21 @@ func (m *pageMemory) learn(asked, got int32, size int, took, timeout time.Durati
 	}
 }
 
-func newPageMemory(o *readOptions) *pageMemory {
-	if o.borrowed {
-		return lentPages.Get().(*pageMemory)
+// newPageMemory is given back with release.
+func newPageMemory(lent bool) *pageMemory {
+	m := new(pageMemory)
+	if lent {
+		m = lentPages.Get().(*pageMemory)
 	}
-	return new(pageMemory)
+	m.names = names.Get().(*messages.Names)
+	return m
 }
 
 // lentPages is memory of sequences that lent their events and have ended.
 var lentPages = sync.Pool{New: func() any { return &pageMemory{lent: true} }}
+
+// names are the strings that decoding can use again.
+var names = sync.Pool{New: func() any { return new(messages.Names) }}
 
 // keepPages is how much memory is kept for the next sequence.
 const keepPages = 4 << 20
@@ -70,73 +79,92 @@ const keepPages = 4 << 20
 // sequences may have the memory; a loop that was left may go on to use the event it was at.
 func (m *pageMemory) release(ended bool) {
 	m.dropAhead()
+	m.turn(nil)
+	names.Put(m.names)
+	m.names = nil
 	if ended && m.lent && cap(m.body)+cap(m.spare) <= keepPages {
 		m.most = 0
 		lentPages.Put(m)
 	}
 }
 
-// names are the strings that decoding can use again; a page borrows one.
-var names = sync.Pool{New: func() any { return new(messages.Names) }}
+// turn makes k's answer the page at hand: nothing of the one before it is needed any more, but for the events given away.
+func (m *pageMemory) turn(k *call) {
+	if m.page != nil {
+		m.page.recycle()
+	}
+	m.page, m.rest = k, messages.Events{}
+}
 
-// fetch asks for a page and has decode make of it what it is. What decode fails with is an error of the operation. A page
-// that is larger than a frame, or does not come in time again and again, is asked for with half the events: count is where
-// the request has their number.
-func (c *Client) fetch(ctx context.Context, op, stream string, r messages.Request, count *int32, o *readOptions, memory *pageMemory, decode func(body []byte) error) error {
+// fetch asks for a page. One that is larger than a frame, or does not come in time again and again, is asked for with half the
+// events: count is where the request has their number, and where it stands in the end.
+func (c *Client) fetch(ctx context.Context, stream string, r messages.Request, count *int32, o *readOptions, memory *pageMemory) error {
 	begun := time.Now()
+	memory.turn(nil)
 	k, asked := memory.takeAhead(ctx)
 	if asked == 0 {
 		asked = *count
 	}
-	var err error
 	if k == nil {
 		if err := c.enter(ctx, o.within); err != nil {
-			return &OpError{Op: op, Stream: stream, Err: err}
+			return &OpError{Op: "read", Stream: stream, Err: err}
 		}
-		defer c.leave(o.within)
 		k = c.begin(r, o.credentials)
 		k.room, memory.body = memory.body[:0], nil // after a failure an answer may still be written there
 		k.count = count
-		err = c.do(ctx, k)
+		err := c.do(ctx, k)
+		c.leave(o.within)
+		if err != nil {
+			defer k.recycle()
+			return k.fail("read", stream, err)
+		}
 	}
-	defer k.recycle()
-	if err != nil {
-		return k.fail(op, stream, err)
-	}
+	memory.turn(k)
 	memory.learn(asked, *count, len(k.reply.Body), time.Since(begun), c.timeout)
 	if memory.lent {
 		memory.body = k.reply.Body
 	}
-	if err := decode(k.reply.Body); err != nil {
-		return k.fail(op, stream, err)
+	return nil
+}
+
+// fail is the error of the operation whose page is at hand; nil is none.
+func (m *pageMemory) fail(stream string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return m.page.fail("read", stream, err)
+}
+
+// open makes ready the events of the page at hand, of which there are count, and no more than were asked for: their number decides
+// how much memory the page gets.
+func (m *pageMemory) open(events messages.Events, count, atMost int) error {
+	if count > atMost {
+		return fmt.Errorf("%w: a page of %d events, %d were asked for", ErrProtocol, count, atMost)
+	}
+	m.rest = events
+	if m.lent {
+		m.events.chunk = 2 // an event and its link, whose place the next ones get
+	} else {
+		m.events = slab{chunk: count}
 	}
 	return nil
 }
 
-// decode makes the events of a page, of which there are count, and no more than were asked for: their number decides how much
-// memory the page gets.
-func (m *pageMemory) decode(count, atMost int, each func(*messages.Names, func(*messages.ResolvedEvent) bool) error) ([]ResolvedEvent, error) {
-	switch {
-	case count == 0:
-		return nil, nil
-	case count > atMost:
-		return nil, fmt.Errorf("%w: a page of %d events, %d were asked for", ErrProtocol, count, atMost)
-	}
-	if !m.lent || cap(m.all) < count {
-		m.all = make([]ResolvedEvent, 0, count)
-		m.events = slab{chunk: count}
-	}
-	m.all, m.events.events = m.all[:0], m.events.events[:0]
-	known := names.Get().(*messages.Names)
-	defer names.Put(known)
-	err := each(known, func(r *messages.ResolvedEvent) bool {
-		if e := m.events.decode(r); !e.empty() { // an empty record is of no use to anybody
-			m.all = append(m.all, e)
+// next returns the next event of the page at hand; ok is false behind the last, and when it is malformed.
+func (m *pageMemory) next() (e ResolvedEvent, ok bool, err error) {
+	for {
+		ok, err = m.rest.Next(&m.record, m.names)
+		if err != nil {
+			return e, false, fmt.Errorf("%w: %w", ErrProtocol, err)
 		}
-		return true
-	})
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrProtocol, err)
+		if !ok {
+			return e, false, nil
+		}
+		if m.lent {
+			m.events.events = m.events.events[:0]
+		}
+		if e = m.events.decode(&m.record); !e.empty() { // an empty record is of no use to anybody
+			return e, true, nil
+		}
 	}
-	return m.all, nil
 }

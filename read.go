@@ -40,7 +40,7 @@ func (c *Client) ReadStream(ctx context.Context, stream string, from From, opts 
 			fail(err)
 			return
 		}
-		memory := newPageMemory(&o)
+		memory := newPageMemory(o.borrowed)
 		ended := false
 		defer func() { memory.release(ended) }()
 		for left, first := o.limit, true; !nothing; first = false {
@@ -49,24 +49,32 @@ func (c *Client) ReadStream(ctx context.Context, stream string, from From, opts 
 				yield(ResolvedEvent{}, err)
 				return
 			}
-			left -= int64(len(page.Events))
-			last := page.EndOfStream || o.limit > 0 && left <= 0
-			if !last {
+			more := !page.EndOfStream
+			if more {
 				err = progress(next, &page, o.backward)
 			}
-			if next = page.Next; !last && !first && err == nil {
-				c.askAhead(ctx, stream, next, o.count(left), &o, memory)
+			if next = page.Next; more && err == nil && !first && (o.limit == 0 || left > int64(memory.stream.Count)) {
+				c.askAhead(ctx, stream, next, o.count(left-int64(memory.stream.Count)), &o, memory)
 			}
-			for _, e := range page.Events {
+			for {
+				e, ok, err := memory.next()
+				if err != nil {
+					yield(ResolvedEvent{}, memory.fail(stream, err))
+					return
+				}
+				if !ok {
+					break
+				}
 				if !yield(e, nil) {
 					return
 				}
+				left--
+			}
+			if ended = !more || o.limit > 0 && left <= 0; ended {
+				return
 			}
 			if err != nil {
 				fail(err)
-				return
-			}
-			if ended = last; ended {
 				return
 			}
 		}
@@ -117,7 +125,23 @@ func (c *Client) ReadSlice(ctx context.Context, stream string, from From, count 
 	if nothing {
 		return Slice{Stream: stream, Next: -1, Last: -1, EndOfStream: true}, nil
 	}
-	return c.readPage(ctx, stream, next, int32(count), &o, newPageMemory(&o))
+	memory := newPageMemory(false)
+	defer memory.release(false)
+	slice, err := c.readPage(ctx, stream, next, int32(count), &o, memory)
+	if err != nil || memory.stream.Count == 0 {
+		return slice, err
+	}
+	slice.Events = make([]ResolvedEvent, 0, memory.stream.Count)
+	for {
+		e, ok, err := memory.next()
+		if err != nil {
+			return Slice{}, memory.fail(stream, err)
+		}
+		if !ok {
+			return slice, nil
+		}
+		slice.Events = append(slice.Events, e)
+	}
 }
 
 // startOf is the number to begin with, -1 for the last event when reading backward. Before event 0 there is nothing to ask
@@ -149,21 +173,21 @@ func startOf(stream string, from From, backward bool) (number int64, nothing boo
 	return n, false, nil
 }
 
-// readPage reads a page, whose events lie in memory.
+// readPage reads a page, whose events memory has then.
 func (c *Client) readPage(ctx context.Context, stream string, from int64, count int32, o *readOptions, memory *pageMemory) (Slice, error) {
-	slice := Slice{Stream: stream}
-	err := c.fetch(ctx, "read", stream, memory.request(stream, from, count, o), &memory.read.Count, o, memory, func(body []byte) (err error) {
-		slice, err = memory.decodeStream(stream, body, int(memory.read.Count))
-		slice.Asked = int(memory.read.Count)
-		return err
-	})
-	return slice, err
+	if err := c.fetch(ctx, stream, memory.request(stream, from, count, o), &memory.read.Count, o, memory); err != nil {
+		return Slice{Stream: stream}, err
+	}
+	asked := int(memory.read.Count)
+	slice, err := memory.openStream(stream, asked)
+	slice.Asked = asked
+	return slice, memory.fail(stream, err)
 }
 
-// decodeStream takes no more events than were asked for: their number decides how much memory the page gets.
-func (m *pageMemory) decodeStream(stream string, body []byte, atMost int) (Slice, error) {
+// openStream takes the page at hand for what it is, and no more events than were asked for.
+func (m *pageMemory) openStream(stream string, atMost int) (Slice, error) {
 	page := &m.stream
-	if err := page.Decode(body); err != nil {
+	if err := page.Decode(m.page.reply.Body); err != nil {
 		return Slice{}, fmt.Errorf("%w: %w", ErrProtocol, err)
 	}
 	switch page.Result {
@@ -179,8 +203,8 @@ func (m *pageMemory) decodeStream(stream string, body []byte, atMost int) (Slice
 	default:
 		return Slice{}, fmt.Errorf("%w: result %s %s", ErrProtocol, page.Result, page.Error)
 	}
-	events, err := m.decode(page.Count, atMost, page.Each)
-	return Slice{Stream: stream, Events: events, Next: page.Next, Last: page.Last, EndOfStream: page.EndOfStream}, err
+	slice := Slice{Stream: stream, Next: page.Next, Last: page.Last, EndOfStream: page.EndOfStream}
+	return slice, m.open(page.Events(), page.Count, atMost)
 }
 
 // ReadEvent reads one event: At(n), After(n) for the one behind it, End for the last, Start for number 0. A stream that

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -32,30 +31,35 @@ func (c *Client) ReadAll(ctx context.Context, from From, opts ...ReadOption) ite
 			yield(ResolvedEvent{}, &OpError{Op: "read", Stream: All, Err: err})
 			return
 		}
-		memory := newPageMemory(&o)
-		for left := o.limit; ; {
-			count := int(memory.ask(o.pageSize))
+		r := allReader{c: c, o: &o, memory: newPageMemory(o.borrowed), next: from}
+		ended := false
+		defer func() { r.memory.release(ended) }()
+		left := o.limit
+		for !ended {
+			count := int(r.memory.ask(o.pageSize))
 			if o.limit > 0 && o.filter == nil { // of a whole page a filter may pick little
 				count = int(min(int64(count), left))
 			}
-			page, err := c.readAllPage(ctx, from, count, &o, memory)
-			if err != nil {
+			if err := r.page(ctx, count); err != nil {
 				yield(ResolvedEvent{}, err)
 				return
 			}
-			if o.limit > 0 && int64(len(page.Events)) > left {
-				page.Events = page.Events[:left]
-			}
-			for _, e := range page.Events {
+			for !ended {
+				e, ok, err := r.event()
+				if err != nil {
+					yield(ResolvedEvent{}, err)
+					return
+				}
+				if !ok {
+					break
+				}
 				if !yield(e, nil) {
 					return
 				}
+				left--
+				ended = left == 0 // without a Limit it is below
 			}
-			left -= int64(len(page.Events))
-			if page.End || o.limit > 0 && left <= 0 {
-				return
-			}
-			from = page.Next
+			ended = ended || r.end
 		}
 	}
 }
@@ -69,7 +73,14 @@ func (c *Client) ReadAllSlice(ctx context.Context, from From, count int, opts ..
 	if err != nil {
 		return AllSlice{}, &OpError{Op: "read", Stream: All, Err: err}
 	}
-	return c.readAllPage(ctx, from, count, &o, newPageMemory(&o))
+	r := allReader{c: c, o: &o, memory: newPageMemory(false), next: from}
+	defer r.memory.release(false)
+	for {
+		slice, err := r.slice(ctx, count)
+		if err != nil || len(slice.Events) > 0 || slice.End || r.below == nil {
+			return slice, err
+		}
+	}
 }
 
 func (c *Client) allOptions(from From, opts []ReadOption) (readOptions, error) {
@@ -91,95 +102,138 @@ func (c *Client) allOptions(from From, opts []ReadOption) (readOptions, error) {
 	return o, nil
 }
 
-// readAllPage reads a page, whose events lie in memory.
+// allReader reads $all page by page.
+type allReader struct {
+	c      *Client
+	o      *readOptions
+	memory *pageMemory
+	next   From      // where the next page begins
+	below  *Position // of a backward reading that began behind its place: only what is before this is wanted
+
+	// The page at hand.
+	end      bool                // nothing is left in this direction
+	asked    int                 // how many events it was asked for in the end
+	unpicked bool                // the server did not apply the filter
+	keep     func(Position) bool // which of its events are wanted; nil: all
+}
+
+// page reads the page at next.
 //
 // A server reads forward from a record on, and backward what is before it. So behind a record is from it on without itself,
 // and backward from a record is itself, read forward, and then what is before it.
-func (c *Client) readAllPage(ctx context.Context, from From, count int, o *readOptions, memory *pageMemory) (AllSlice, error) {
-	at, atRecord := from.Position()
-	if from.IsEnd() {
+func (r *allReader) page(ctx context.Context, count int) error {
+	at, atRecord := r.next.Position()
+	if r.next.IsEnd() {
 		at = Position{Commit: -1, Prepare: -1}
 	}
-	if !o.backward {
-		behind := atRecord && from.Exclusive()
-		ask := count
-		if behind {
-			ask = min(count+1, MaxPageSize)
-		}
-		page, err := c.fetchAll(ctx, at, ask, false, o, memory)
-		if err == nil && behind {
-			page.Events = slices.DeleteFunc(page.Events, func(e ResolvedEvent) bool { return e.Position.Compare(at) <= 0 })
-		}
-		if len(page.Events) > count { // the record was not there any more
-			page.Events = page.Events[:count]
-			page.Next = AfterPosition(page.Events[count-1].Position)
-		}
-		return page, err
-	}
+	r.keep = nil
 	switch {
-	case atRecord && !from.Exclusive():
-		page, err := c.fetchAll(ctx, at, 1, false, o, memory)
-		page.Events = slices.DeleteFunc(page.Events, func(e ResolvedEvent) bool { return e.Position != at })
-		page.Next, page.End = AfterPosition(at), false
-		return page, err
-	case atRecord && !from.raw && at.Prepare != at.Commit:
-		return c.readBeforeInTransaction(ctx, at, count, o, memory)
+	case !r.o.backward && atRecord && r.next.Exclusive():
+		r.keep = func(p Position) bool { return p.Compare(at) > 0 }
+		return r.fetch(ctx, at, min(count+1, MaxPageSize), false)
+	case r.o.backward && atRecord && !r.next.Exclusive():
+		r.keep = func(p Position) bool { return p == at }
+		err := r.fetch(ctx, at, 1, false)
+		r.next, r.end = AfterPosition(at), false
+		return err
+	case r.o.backward && atRecord && !r.next.raw && at.Prepare != at.Commit:
+		behind, err := r.behindTransaction(ctx, at)
+		if err != nil {
+			return err
+		}
+		below := at
+		at, r.below = behind, &below
 	}
-	return c.fetchAll(ctx, at, count, true, o, memory)
+	return r.fetch(ctx, at, count, r.o.backward)
 }
 
-// readBeforeInTransaction reads backward what is before an event of a transaction. To a server its position says too little:
-// what it wants is the position behind the commit, which it tells nobody. So the reading begins behind the transaction, at
-// the next event there is, and leaves out what does not belong to the page.
-func (c *Client) readBeforeInTransaction(ctx context.Context, at Position, count int, o *readOptions, memory *pageMemory) (AllSlice, error) {
-	plain := *o
-	plain.filter, plain.borrowed = nil, false
-	begin := Position{Commit: -1, Prepare: -1} // the end, if there is none
-	for next, found := at, false; !found; {
-		page, err := c.fetchAll(ctx, next, MaxPageSize, false, &plain, newPageMemory(&plain))
-		if err != nil {
-			return AllSlice{}, err
+// event returns the next event of the page at hand; ok is false behind the last.
+func (r *allReader) event() (e ResolvedEvent, ok bool, err error) {
+	for {
+		if e, ok, err = r.memory.next(); !ok {
+			return e, false, r.memory.fail(All, err)
 		}
-		for _, e := range page.Events {
-			if found = e.Position.Commit > at.Commit; found {
-				begin = Position{Commit: e.Position.Commit, Prepare: e.Position.Commit}
+		e.All = true
+		switch {
+		case r.keep != nil && !r.keep(e.Position), r.below != nil && e.Position.Compare(*r.below) >= 0:
+		case r.unpicked && !r.o.filter.Match(e.Original()):
+		default:
+			return e, true, nil
+		}
+	}
+}
+
+// slice reads the page at next, of at most so many events.
+func (r *allReader) slice(ctx context.Context, count int) (AllSlice, error) {
+	if err := r.page(ctx, count); err != nil {
+		return AllSlice{}, err
+	}
+	slice := AllSlice{Next: r.next, End: r.end, Asked: r.asked}
+	for {
+		e, ok, err := r.event()
+		switch {
+		case err != nil:
+			return AllSlice{}, err
+		case !ok:
+			return slice, nil
+		case len(slice.Events) == count: // one more was asked for because of the record at the place, which was not there any more
+			slice.Next, slice.End = AfterPosition(slice.Events[count-1].Position), false
+			return slice, nil
+		case slice.Events == nil:
+			slice.Events = make([]ResolvedEvent, 0, r.memory.log.Count)
+		}
+		slice.Events = append(slice.Events, e)
+	}
+}
+
+// behindTransaction is where reading backward begins to find what is before an event of a transaction. To a server its
+// position says too little: what it wants is the position behind the commit, which it tells nobody. So the reading begins behind
+// the transaction, at the next event there is, and leaves out what does not belong to it.
+func (r *allReader) behindTransaction(ctx context.Context, at Position) (Position, error) {
+	plain := *r.o
+	plain.filter = nil
+	forward := allReader{c: r.c, o: &plain, memory: newPageMemory(false)}
+	defer forward.memory.release(false)
+	for next := at; ; next, _ = forward.next.Position() {
+		if err := forward.fetch(ctx, next, MaxPageSize, false); err != nil {
+			return Position{}, err
+		}
+		for {
+			e, ok, err := forward.event()
+			if err != nil {
+				return Position{}, err
+			}
+			if !ok {
 				break
 			}
+			if e.Position.Commit > at.Commit {
+				return Position{Commit: e.Position.Commit, Prepare: e.Position.Commit}, nil
+			}
 		}
-		if page.End {
-			break
+		if forward.end {
+			return Position{Commit: -1, Prepare: -1}, nil
 		}
-		next, _ = page.Next.Position()
-	}
-	for {
-		page, err := c.fetchAll(ctx, begin, count, true, o, memory)
-		page.Events = slices.DeleteFunc(page.Events, func(e ResolvedEvent) bool { return e.Position.Compare(at) >= 0 })
-		if err != nil || len(page.Events) > 0 || page.End {
-			return page, err
-		}
-		begin, _ = page.Next.Position()
 	}
 }
 
-// fetchAll asks for a page, of the filtered kind if the server knows that, and picks here if not.
-func (c *Client) fetchAll(ctx context.Context, at Position, count int, backward bool, o *readOptions, memory *pageMemory) (AllSlice, error) {
-	cn := c.live.Load()
-	if o.filter != nil && (cn == nil || c.unfiltered.Load() != cn) {
-		slice, err := c.requestAll(ctx, at, count, backward, true, o, memory)
+// fetch asks for a page, of the filtered kind if the server knows that; if not, its events are picked here.
+func (r *allReader) fetch(ctx context.Context, at Position, count int, backward bool) error {
+	r.unpicked = false
+	cn := r.c.live.Load()
+	if r.o.filter != nil && (cn == nil || r.c.unfiltered.Load() != cn) {
+		err := r.request(ctx, at, count, backward, true)
 		var refused *ServerError
 		if !errors.As(err, &refused) || refused.Command != messages.BadRequest {
-			return slice, err
+			return err
 		}
-		c.unfiltered.Store(cn) // older than 20.6; the next connection may be to another server
+		r.c.unfiltered.Store(cn) // older than 20.6; the next connection may be to another server
 	}
-	slice, err := c.requestAll(ctx, at, count, backward, false, o, memory)
-	if o.filter != nil {
-		slice.Events = slices.DeleteFunc(slice.Events, func(e ResolvedEvent) bool { return !o.filter.Match(e.Original()) })
-	}
-	return slice, err
+	r.unpicked = r.o.filter != nil
+	return r.request(ctx, at, count, backward, false)
 }
 
-func (c *Client) requestAll(ctx context.Context, at Position, count int, backward, filtered bool, o *readOptions, memory *pageMemory) (slice AllSlice, err error) {
+func (r *allReader) request(ctx context.Context, at Position, count int, backward, filtered bool) error {
+	o := r.o
 	plain := &messages.AllRead{
 		Commit: at.Commit, Prepare: at.Prepare, Count: int32(count), ResolveLinks: !o.rawLinks, RequireLeader: !o.anyNode, Backward: backward,
 	}
@@ -195,45 +249,38 @@ func (c *Client) requestAll(ctx context.Context, at Position, count int, backwar
 			Filter: o.filter.message(),
 		})
 	}
-	err = c.fetch(ctx, "read", All, request, &plain.Count, o, memory, func(body []byte) (err error) {
-		memory.log.Filtered = filtered
-		slice, err = memory.decodeAll(body, at, int(plain.Count), backward)
-		slice.Asked = int(plain.Count)
+	if err := r.c.fetch(ctx, All, request, &plain.Count, o, r.memory); err != nil {
 		return err
-	})
-	return slice, err
+	}
+	r.memory.log.Filtered = filtered
+	r.asked = int(plain.Count)
+	return r.memory.fail(All, r.open(at, backward))
 }
 
-// decodeAll takes no more events than were asked for, and no page that leads nowhere: a reader that follows it would never end.
-func (m *pageMemory) decodeAll(body []byte, from Position, atMost int, backward bool) (AllSlice, error) {
-	page := &m.log
-	if err := page.Decode(body); err != nil {
-		return AllSlice{}, fmt.Errorf("%w: %w", ErrProtocol, err)
+// open takes the page at hand for what it is. It takes no more events than were asked for, and no page that leads nowhere: a reader
+// that follows it would never end.
+func (r *allReader) open(from Position, backward bool) error {
+	page := &r.memory.log
+	if err := page.Decode(r.memory.page.reply.Body); err != nil {
+		return fmt.Errorf("%w: %w", ErrProtocol, err)
 	}
 	switch page.Result {
 	case messages.ReadAllSuccess:
 	case messages.ReadAllAccessDenied:
-		return AllSlice{}, fmt.Errorf("%w: reading %s is for administrators, unless its metadata or the system settings say otherwise", ErrAccessDenied, All)
+		return fmt.Errorf("%w: reading %s is for administrators, unless its metadata or the system settings say otherwise", ErrAccessDenied, All)
 	case messages.ReadAllError:
-		return AllSlice{}, &ServerError{Command: messages.ReadAllEventsForward, Message: page.Error}
+		return &ServerError{Command: messages.ReadAllEventsForward, Message: page.Error}
 	default:
-		return AllSlice{}, fmt.Errorf("%w: result %s %s", ErrProtocol, page.Result, page.Error)
-	}
-	events, err := m.decode(page.Count, atMost, page.Each)
-	if err != nil {
-		return AllSlice{}, err
-	}
-	for i := range events {
-		events[i].All = true
+		return fmt.Errorf("%w: result %s %s", ErrProtocol, page.Result, page.Error)
 	}
 	next := Position{Commit: page.NextCommit, Prepare: page.NextPrepare}
-	slice := AllSlice{Events: events, Next: AtPosition(next), End: page.EndOfStream || !page.Filtered && page.Count == 0}
+	r.next, r.end = AtPosition(next), page.EndOfStream || !page.Filtered && page.Count == 0
 	if backward {
-		slice.Next.after, slice.Next.raw = true, true
+		r.next.after, r.next.raw = true, true
 	}
 	moves := next.Compare(from)
-	if !slice.End && (!backward && moves <= 0 || backward && from.Commit >= 0 && moves >= 0) {
-		return AllSlice{}, fmt.Errorf("%w: after the page from %v the server sends the reader to %v, and says that it is not the end", ErrProtocol, from, next)
+	if !r.end && (!backward && moves <= 0 || backward && from.Commit >= 0 && moves >= 0) {
+		return fmt.Errorf("%w: after the page from %v the server sends the reader to %v, and says that it is not the end", ErrProtocol, from, next)
 	}
-	return slice, nil
+	return r.memory.open(page.Events(), page.Count, r.asked)
 }

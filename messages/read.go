@@ -94,37 +94,52 @@ func (m *StreamPage) Decode(body []byte) error {
 // Each decodes the page's events, one after the other into the same record, until yield returns false. What the record
 // aliases is the page's body; the record itself is used again for the next event.
 func (m *StreamPage) Each(names *Names, yield func(*ResolvedEvent) bool) error {
-	return eachEvent(m.body, 1<<3|text, &m.record, names, yield, "ReadStreamEventsCompleted")
+	return m.Events().each(&m.record, names, yield)
 }
 
-// eachEvent decodes the fields with a key of a page as events into a record that is kept.
-func eachEvent(body []byte, key byte, record **ResolvedEvent, names *Names, yield func(*ResolvedEvent) bool, message string) error {
+// Events returns the page's events, to be decoded one by one.
+func (m *StreamPage) Events() Events {
+	return Events{rest: m.body, key: 1<<3 | text, message: "ReadStreamEventsCompleted"}
+}
+
+// Events are the events of a page that are still to be decoded. The zero value has none.
+type Events struct {
+	rest    []byte // of the page's body
+	key     byte   // of the fields that are events
+	message string
+}
+
+// Next decodes the next event into e, which aliases the page's body. It returns false behind the last, and with an error.
+func (p *Events) Next(e *ResolvedEvent, names *Names) (bool, error) {
+	for {
+		event, rest, ok := cut(p.rest, p.key)
+		if !ok {
+			f := fields{rest: p.rest}
+			if !f.next() {
+				return false, f.fail(p.message)
+			}
+			if rest = f.rest; f.key == uint64(p.key) {
+				event, ok = f.b, true
+			}
+		}
+		if p.rest = rest; ok {
+			*e = ResolvedEvent{}
+			err := e.Decode(event, names)
+			return err == nil, err
+		}
+	}
+}
+
+func (p Events) each(record **ResolvedEvent, names *Names, yield func(*ResolvedEvent) bool) error {
 	e := *record
 	if e == nil {
 		e = new(ResolvedEvent)
 	}
 	*record = nil // an Each inside of yield takes another one
 	defer func() { *record = e }()
-	f := fields{rest: body}
 	for {
-		event, rest, ok := cut(f.rest, key)
-		if ok {
-			f.rest = rest
-		} else {
-			if !f.next() {
-				return f.fail(message)
-			}
-			if f.key != uint64(key) {
-				continue
-			}
-			event = f.b
-		}
-		*e = ResolvedEvent{}
-		if err := e.Decode(event, names); err != nil {
+		if ok, err := p.Next(e, names); !ok || !yield(e) {
 			return err
-		}
-		if !yield(e) {
-			return nil
 		}
 	}
 }

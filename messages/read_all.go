@@ -98,7 +98,12 @@ func (m *AllPage) Decode(body []byte) error {
 
 // Each is StreamPage's Each.
 func (m *AllPage) Each(names *Names, yield func(*ResolvedEvent) bool) error {
-	return eachEvent(m.body, 3<<3|text, &m.record, names, yield, "ReadAllEventsCompleted")
+	return m.Events().each(&m.record, names, yield)
+}
+
+// Events is StreamPage's Events.
+func (m *AllPage) Events() Events {
+	return Events{rest: m.body, key: 3<<3 | text, message: "ReadAllEventsCompleted"}
 }
 
 // AppendHead appends what precedes the events of a page, which AppendResolved writes as fields 3.
