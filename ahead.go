@@ -3,6 +3,7 @@ package eventstore
 import (
 	"context"
 	"math"
+	"slices"
 
 	"github.com/goeventstore/eventstore/messages"
 )
@@ -11,54 +12,95 @@ import (
 // that the server and the network work while the caller does. Who stops within a page has asked for one in vain, which
 // is why the second is not asked for in advance.
 //
+// One that goes on for long keeps two pages under way when it reads forward, so that the server need not wait for the client
+// to take a page before it makes the next. Where the second of them begins is a guess, behind as many events as the first
+// was asked for; it is made only where the stream has events, and not any more once it was wrong.
+//
 // A page asked for ahead is a call that nobody waits for, as AppendAsync makes: it gives its place in flight back when it is
 // settled, and so holds none while the caller handles events. If it fails, the page is asked for again when its turn comes,
 // as if it had not been before.
 
-// askAhead asks for the page from a number on, if there is a place in flight for that at once. After a page that was too
-// large it does not: how large the next may be depends on how long that takes. Neither with hooks, which are told how
-// long a call takes.
-func (c *Client) askAhead(ctx context.Context, stream string, from int64, count int32, o *readOptions, memory *pageMemory) {
-	if o.within || memory.most > 0 || c.hooks.calls() || ctx.Err() != nil || c.draining.Load() || !c.limit.acquireNow(1) {
-		return
-	}
-	k := c.begin(memory.request(stream, from, count, o), o.credentials)
-	k.count, memory.asked = &memory.read.Count, memory.read.Count
-	k.room, memory.spare = memory.spare[:0], nil
-	k.async, k.ctx = true, ctx
-	k.sequence = c.sequence.Add(1)
-	c.submit(k)
-	memory.ahead = k
+// pageAhead is a page that was asked for before its turn.
+type pageAhead struct {
+	call  *call
+	read  messages.StreamRead // its Count may have been halved; it is the call's until that is settled
+	asked int32               // with how many events it was asked for at first
 }
 
-// request makes the request for a page in place: the one before it is settled or abandoned. The page that was asked for
-// ahead is the next one, and has its request.
-func (m *pageMemory) request(stream string, from int64, count int32, o *readOptions) messages.Request {
-	if m.ahead != nil {
-		return &m.read
+// long is how many pages a sequence has had when it begins to guess.
+const long = 4
+
+// askAhead asks for what follows a page, of whose events left are wanted if there is a Limit, if there is a place in flight
+// for that at once. After a page that was too large it does not: how large the next may be depends on how long that takes.
+// Neither with hooks, which are told how long a call takes.
+func (c *Client) askAhead(ctx context.Context, page *Slice, left int64, o *readOptions, memory *pageMemory) {
+	if ahead := memory.ahead; len(ahead) > 0 && ahead[0].read.From != page.Next { // behind a gap, or fewer events than were asked for
+		memory.misled = true
+		memory.dropAhead()
 	}
+	if o.within || memory.most > 0 || c.hooks.calls() || ctx.Err() != nil || c.draining.Load() {
+		return
+	}
+	from, most := page.Next, 1
+	if !o.backward && memory.pages > long && !memory.misled {
+		most = 2
+	}
+	for _, p := range memory.ahead {
+		from, left = p.read.From+int64(p.asked), left-int64(p.asked)
+	}
+	for len(memory.ahead) < most {
+		if guess := len(memory.ahead) > 0; guess && from > page.Last || o.limit > 0 && left <= 0 || !c.limit.acquireNow(1) {
+			return
+		}
+		p := memory.newAhead()
+		p.read = streamRead(page.Stream, from, o.count(left), o)
+		p.asked = p.read.Count
+		k := c.begin(&p.read, o.credentials)
+		k.count, k.room = &p.read.Count, memory.room()
+		k.async, k.ctx = true, ctx
+		k.sequence = c.sequence.Add(1)
+		p.call = k
+		c.submit(k)
+		from, left = p.read.From+int64(p.asked), left-int64(p.asked)
+	}
+}
+
+// streamRead is the request for a page.
+func streamRead(stream string, from int64, count int32, o *readOptions) messages.StreamRead {
 	if !o.backward {
 		// No stream gets there, and a server computes from + count in 64 bits.
 		from = min(from, math.MaxInt64-1)
 		count = int32(min(int64(count), math.MaxInt64-from))
 	}
-	m.read = messages.StreamRead{
+	return messages.StreamRead{
 		Stream: stream, From: from, Count: count, ResolveLinks: !o.rawLinks, RequireLeader: !o.anyNode, Backward: o.backward,
 	}
-	return &m.read
 }
 
-// takeAhead waits for the page that was asked for ahead. The call is the caller's then; it is nil when there is no such page,
-// or it failed. asked is how many events it was asked for with at first.
-func (m *pageMemory) takeAhead(ctx context.Context) (k *call, asked int32) {
+// newAhead adds a page to those that were asked for.
+func (m *pageMemory) newAhead() *pageAhead {
+	var p *pageAhead
+	if n := len(m.unused); n > 0 {
+		p, m.unused = m.unused[n-1], m.unused[:n-1]
+	} else {
+		p = new(pageAhead)
+	}
+	m.ahead = append(m.ahead, p)
+	return p
+}
+
+// takeAhead waits for the next page if it was asked for ahead. The call is the caller's then; it is nil when there is no
+// such page, or it failed. asked is how many events it was asked for with at first, got what became of them.
+func (m *pageMemory) takeAhead(ctx context.Context) (k *call, asked, got int32) {
+	if len(m.ahead) == 0 {
+		return nil, 0, 0
+	}
+	p := m.ahead[0]
 	if ctx.Err() != nil { // then no further page, whether it is there or not
 		m.dropAhead()
+		return nil, 0, 0
 	}
-	k = m.ahead
-	if k == nil {
-		return nil, 0
-	}
-	m.ahead = nil
+	k = p.call
 	done := k.outcome()
 	select {
 	case <-done:
@@ -66,19 +108,27 @@ func (m *pageMemory) takeAhead(ctx context.Context) (k *call, asked int32) {
 		k.expire()
 		<-done
 	}
+	asked, got = p.asked, p.read.Count
+	m.ahead = slices.Delete(m.ahead, 0, 1)
 	if k.err != nil {
 		k.recycle()
-		return nil, m.asked
+		m.dropAhead()
+		if got < asked {
+			m.most = got
+		}
+		return nil, 0, 0
 	}
-	m.spare = m.body // the page before it, whose events are not needed any more
-	return k, m.asked
+	m.unused = append(m.unused, p)
+	return k, asked, got
 }
 
-// dropAhead forgets a page that is not needed any more.
+// dropAhead forgets the pages that are not needed any more. Their memory is not used again: their calls may be about to look
+// at it.
 func (m *pageMemory) dropAhead() {
-	if m.ahead != nil {
-		_ = m.ahead.withdraw() // nobody is told
-		m.ahead.finish(context.Canceled)
-		m.ahead = nil
+	for _, p := range m.ahead {
+		_ = p.call.withdraw() // nobody is told
+		p.call.finish(context.Canceled)
 	}
+	clear(m.ahead)
+	m.ahead = m.ahead[:0]
 }

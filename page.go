@@ -17,8 +17,7 @@ func Borrowed() ReadOption { return readOption(func(o *readOptions) { o.borrowed
 // pageMemory is where the pages of a sequence are decoded: each in memory of its own, or all in the same if they are lent.
 type pageMemory struct {
 	lent   bool
-	body   []byte // of the page at hand, if it is lent
-	page   *call  // whose answer the page at hand is
+	page   *call // whose answer the page at hand is
 	rest   messages.Events
 	record messages.ResolvedEvent
 	events slab
@@ -29,10 +28,12 @@ type pageMemory struct {
 
 	most int32 // how many events the next page may have, after one that was too large; 0: as many as are wanted
 
-	read  messages.StreamRead
-	ahead *call  // for the next page, if it was asked for
-	asked int32  // with so many events
-	spare []byte // for its body, while that of the last is lent
+	read   messages.StreamRead // the request for a page that was not asked for ahead
+	ahead  []*pageAhead        // the next pages, if they were asked for
+	unused []*pageAhead
+	pages  int      // how many the sequence has had
+	misled bool     // a guess where a page begins was wrong
+	spare  [][]byte // for the bodies of pages that are lent
 }
 
 // ask is how many events the next page is asked for, where so many are wanted.
@@ -82,8 +83,12 @@ func (m *pageMemory) release(ended bool) {
 	m.turn(nil)
 	names.Put(m.names)
 	m.names = nil
-	if ended && m.lent && cap(m.body)+cap(m.spare) <= keepPages {
-		m.most = 0
+	size := 0
+	for _, b := range m.spare {
+		size += cap(b)
+	}
+	if ended && m.lent && size <= keepPages {
+		m.most, m.pages, m.misled = 0, 0, false
 		lentPages.Put(m)
 	}
 }
@@ -91,39 +96,41 @@ func (m *pageMemory) release(ended bool) {
 // turn makes k's answer the page at hand: nothing of the one before it is needed any more, but for the events given away.
 func (m *pageMemory) turn(k *call) {
 	if m.page != nil {
+		if m.lent {
+			m.spare = append(m.spare, m.page.reply.Body)
+		}
 		m.page.recycle()
 	}
 	m.page, m.rest = k, messages.Events{}
 }
 
+// room is where the body of a page may go. It is not used for anything else before the page has come: after a failure an
+// answer may still be written there.
+func (m *pageMemory) room() (b []byte) {
+	if n := len(m.spare); n > 0 {
+		b, m.spare[n-1] = m.spare[n-1][:0], nil
+		m.spare = m.spare[:n-1]
+	}
+	return b
+}
+
 // fetch asks for a page. One that is larger than a frame, or does not come in time again and again, is asked for with half the
 // events: count is where the request has their number, and where it stands in the end.
 func (c *Client) fetch(ctx context.Context, stream string, r messages.Request, count *int32, o *readOptions, memory *pageMemory) error {
-	begun := time.Now()
-	memory.turn(nil)
-	k, asked := memory.takeAhead(ctx)
-	if asked == 0 {
-		asked = *count
+	if err := c.enter(ctx, o.within); err != nil {
+		return &OpError{Op: "read", Stream: stream, Err: err}
 	}
-	if k == nil {
-		if err := c.enter(ctx, o.within); err != nil {
-			return &OpError{Op: "read", Stream: stream, Err: err}
-		}
-		k = c.begin(r, o.credentials)
-		k.room, memory.body = memory.body[:0], nil // after a failure an answer may still be written there
-		k.count = count
-		err := c.do(ctx, k)
-		c.leave(o.within)
-		if err != nil {
-			defer k.recycle()
-			return k.fail("read", stream, err)
-		}
+	defer c.leave(o.within)
+	memory.turn(nil)
+	begun, asked := time.Now(), *count
+	k := c.begin(r, o.credentials)
+	k.room, k.count = memory.room(), count
+	if err := c.do(ctx, k); err != nil {
+		defer k.recycle()
+		return k.fail("read", stream, err)
 	}
 	memory.turn(k)
 	memory.learn(asked, *count, len(k.reply.Body), time.Since(begun), c.timeout)
-	if memory.lent {
-		memory.body = k.reply.Body
-	}
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"time"
 
 	"github.com/goeventstore/eventstore/messages"
 )
@@ -44,7 +45,7 @@ func (c *Client) ReadStream(ctx context.Context, stream string, from From, opts 
 		ended := false
 		defer func() { memory.release(ended) }()
 		for left, first := o.limit, true; !nothing; first = false {
-			page, err := c.readPage(ctx, stream, next, memory.ask(o.count(left)), &o, memory)
+			page, err := c.readPage(ctx, stream, next, o.count(left), &o, memory)
 			if err != nil {
 				yield(ResolvedEvent{}, err)
 				return
@@ -53,8 +54,8 @@ func (c *Client) ReadStream(ctx context.Context, stream string, from From, opts 
 			if more {
 				err = progress(next, &page, o.backward)
 			}
-			if next = page.Next; more && err == nil && !first && (o.limit == 0 || left > int64(memory.stream.Count)) {
-				c.askAhead(ctx, stream, next, o.count(left-int64(memory.stream.Count)), &o, memory)
+			if next = page.Next; more && err == nil && !first {
+				c.askAhead(ctx, &page, left-int64(memory.stream.Count), &o, memory)
 			}
 			for {
 				e, ok, err := memory.next()
@@ -173,14 +174,23 @@ func startOf(stream string, from From, backward bool) (number int64, nothing boo
 	return n, false, nil
 }
 
-// readPage reads a page, whose events memory has then.
+// readPage reads a page of so many events, or fewer after one that was too large. memory has them then.
 func (c *Client) readPage(ctx context.Context, stream string, from int64, count int32, o *readOptions, memory *pageMemory) (Slice, error) {
-	if err := c.fetch(ctx, stream, memory.request(stream, from, count, o), &memory.read.Count, o, memory); err != nil {
-		return Slice{Stream: stream}, err
+	begun := time.Now()
+	k, asked, got := memory.takeAhead(ctx)
+	if k != nil {
+		memory.turn(k)
+		memory.learn(asked, got, len(k.reply.Body), time.Since(begun), c.timeout)
+	} else {
+		memory.read = streamRead(stream, from, memory.ask(count), o)
+		if err := c.fetch(ctx, stream, &memory.read, &memory.read.Count, o, memory); err != nil {
+			return Slice{Stream: stream}, err
+		}
+		got = memory.read.Count
 	}
-	asked := int(memory.read.Count)
-	slice, err := memory.openStream(stream, asked)
-	slice.Asked = asked
+	memory.pages++
+	slice, err := memory.openStream(stream, int(got))
+	slice.Asked = int(got)
 	return slice, memory.fail(stream, err)
 }
 
