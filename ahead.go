@@ -3,6 +3,7 @@ package eventstore
 import (
 	"context"
 	"math"
+	"runtime"
 	"slices"
 
 	"github.com/goeventstore/eventstore/messages"
@@ -48,10 +49,8 @@ func (c *Client) askAhead(ctx context.Context, page *Slice, left int64, o *readO
 	for _, p := range memory.ahead {
 		from, left = p.read.From+int64(p.asked), left-int64(p.asked)
 	}
-	for len(memory.ahead) < most {
-		if guess := len(memory.ahead) > 0; guess && from > page.Last || o.limit > 0 && left <= 0 || !c.limit.acquireNow(1) {
-			return
-		}
+	before := len(memory.ahead)
+	for len(memory.ahead) < most && (len(memory.ahead) == 0 || from <= page.Last) && (o.limit == 0 || left > 0) && c.limit.acquireNow(1) {
 		p := memory.newAhead()
 		p.read = streamRead(page.Stream, from, o.count(left), o)
 		p.asked = p.read.Count
@@ -62,6 +61,9 @@ func (c *Client) askAhead(ctx context.Context, page *Slice, left int64, o *readO
 		p.call = k
 		c.submit(k)
 		from, left = p.read.From+int64(p.asked), left-int64(p.asked)
+	}
+	if len(memory.ahead) > before {
+		runtime.Gosched() // or the write loop waits for this processor, while the caller has a page of events to handle
 	}
 }
 

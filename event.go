@@ -96,8 +96,10 @@ func (e *Event) clone() *Event {
 
 // DecodeEvent makes a ResolvedEvent of a record from the wire. Data and Metadata alias what the record aliases.
 func DecodeEvent(r *messages.ResolvedEvent) ResolvedEvent {
+	var e ResolvedEvent
 	s := slab{chunk: 1}
-	return s.decode(r)
+	s.decode(r, &e)
+	return e
 }
 
 // EventDecoder is DecodeEvent for many: the events share memory, 30 to a piece of 4 KiB, so that they cost one allocation together. The
@@ -106,8 +108,10 @@ type EventDecoder struct{ slab slab }
 
 // Decode makes a ResolvedEvent of a record from the wire. Data and Metadata alias what the record aliases.
 func (d *EventDecoder) Decode(r *messages.ResolvedEvent) ResolvedEvent {
+	var e ResolvedEvent
 	d.slab.chunk = 30
-	return d.slab.decode(r)
+	d.slab.decode(r, &e)
+	return e
 }
 
 // slab has room for the events of a page, so that they cost one allocation together.
@@ -116,15 +120,16 @@ type slab struct {
 	chunk  int // how many at a time
 }
 
-func (s *slab) decode(r *messages.ResolvedEvent) ResolvedEvent {
-	e := ResolvedEvent{Position: Position{Commit: r.Commit, Prepare: r.Prepare}}
+// decode makes e of r, in place: a ResolvedEvent is too large for registers.
+func (s *slab) decode(r *messages.ResolvedEvent, e *ResolvedEvent) {
+	e.Event, e.Link, e.All = nil, nil, false
+	e.Position.Commit, e.Position.Prepare = r.Commit, r.Prepare
 	if r.HasEvent {
 		e.Event = s.add(&r.Event)
 	}
 	if r.HasLink {
 		e.Link = s.add(&r.Link)
 	}
-	return e
 }
 
 func (s *slab) add(r *messages.EventRecord) *Event {
@@ -139,7 +144,10 @@ func (s *slab) add(r *messages.EventRecord) *Event {
 }
 
 // empty reports a record without event and link, which servers send for what is not there.
-func (r ResolvedEvent) empty() bool {
-	o := r.Original()
+func (r *ResolvedEvent) empty() bool {
+	o := r.Link
+	if o == nil {
+		o = r.Event
+	}
 	return o == nil || o.Stream == "" && o.Type == ""
 }

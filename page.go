@@ -157,21 +157,20 @@ func (m *pageMemory) open(events messages.Events, count, atMost int) error {
 	return nil
 }
 
-// next returns the next event of the page at hand; ok is false behind the last, and when it is malformed.
-func (m *pageMemory) next() (e ResolvedEvent, ok bool, err error) {
+// next decodes the next event of the page at hand into e. It returns false behind the last, and with an error.
+func (m *pageMemory) next(e *ResolvedEvent) (bool, error) {
 	for {
-		ok, err = m.rest.Next(&m.record, m.names)
-		if err != nil {
-			return e, false, fmt.Errorf("%w: %w", ErrProtocol, err)
-		}
-		if !ok {
-			return e, false, nil
+		if ok, err := m.rest.Next(&m.record, m.names); !ok {
+			if err != nil {
+				err = fmt.Errorf("%w: %w", ErrProtocol, err)
+			}
+			return false, err
 		}
 		if m.lent {
 			m.events.events = m.events.events[:0]
 		}
-		if e = m.events.decode(&m.record); !e.empty() { // an empty record is of no use to anybody
-			return e, true, nil
+		if m.events.decode(&m.record, e); !e.empty() { // an empty record is of no use to anybody
+			return true, nil
 		}
 	}
 }

@@ -42,6 +42,7 @@ func (c *Client) ReadStream(ctx context.Context, stream string, from From, opts 
 			return
 		}
 		memory := newPageMemory(o.borrowed)
+		var e ResolvedEvent
 		ended := false
 		defer func() { memory.release(ended) }()
 		for left, first := o.limit, true; !nothing; first = false {
@@ -58,7 +59,7 @@ func (c *Client) ReadStream(ctx context.Context, stream string, from From, opts 
 				c.askAhead(ctx, &page, left-int64(memory.stream.Count), &o, memory)
 			}
 			for {
-				e, ok, err := memory.next()
+				ok, err := memory.next(&e)
 				if err != nil {
 					yield(ResolvedEvent{}, memory.fail(stream, err))
 					return
@@ -133,8 +134,9 @@ func (c *Client) ReadSlice(ctx context.Context, stream string, from From, count 
 		return slice, err
 	}
 	slice.Events = make([]ResolvedEvent, 0, memory.stream.Count)
+	var e ResolvedEvent
 	for {
-		e, ok, err := memory.next()
+		ok, err := memory.next(&e)
 		if err != nil {
 			return Slice{}, memory.fail(stream, err)
 		}

@@ -34,8 +34,8 @@ func (c *Client) ReadAll(ctx context.Context, from From, opts ...ReadOption) ite
 		r := allReader{c: c, o: &o, memory: newPageMemory(o.borrowed), next: from}
 		ended := false
 		defer func() { r.memory.release(ended) }()
-		left := o.limit
-		for !ended {
+		var e ResolvedEvent
+		for left := o.limit; !ended; {
 			count := int(r.memory.ask(o.pageSize))
 			if o.limit > 0 && o.filter == nil { // of a whole page a filter may pick little
 				count = int(min(int64(count), left))
@@ -45,7 +45,7 @@ func (c *Client) ReadAll(ctx context.Context, from From, opts ...ReadOption) ite
 				return
 			}
 			for !ended {
-				e, ok, err := r.event()
+				ok, err := r.event(&e)
 				if err != nil {
 					yield(ResolvedEvent{}, err)
 					return
@@ -147,18 +147,18 @@ func (r *allReader) page(ctx context.Context, count int) error {
 	return r.fetch(ctx, at, count, r.o.backward)
 }
 
-// event returns the next event of the page at hand; ok is false behind the last.
-func (r *allReader) event() (e ResolvedEvent, ok bool, err error) {
+// event decodes the next event of the page at hand that is wanted into e. It returns false behind the last, and with an error.
+func (r *allReader) event(e *ResolvedEvent) (bool, error) {
 	for {
-		if e, ok, err = r.memory.next(); !ok {
-			return e, false, r.memory.fail(All, err)
+		if ok, err := r.memory.next(e); !ok {
+			return false, r.memory.fail(All, err)
 		}
 		e.All = true
 		switch {
 		case r.keep != nil && !r.keep(e.Position), r.below != nil && e.Position.Compare(*r.below) >= 0:
 		case r.unpicked && !r.o.filter.Match(e.Original()):
 		default:
-			return e, true, nil
+			return true, nil
 		}
 	}
 }
@@ -169,8 +169,9 @@ func (r *allReader) slice(ctx context.Context, count int) (AllSlice, error) {
 		return AllSlice{}, err
 	}
 	slice := AllSlice{Next: r.next, End: r.end, Asked: r.asked}
+	var e ResolvedEvent
 	for {
-		e, ok, err := r.event()
+		ok, err := r.event(&e)
 		switch {
 		case err != nil:
 			return AllSlice{}, err
@@ -194,12 +195,13 @@ func (r *allReader) behindTransaction(ctx context.Context, at Position) (Positio
 	plain.filter = nil
 	forward := allReader{c: r.c, o: &plain, memory: newPageMemory(false)}
 	defer forward.memory.release(false)
+	var e ResolvedEvent
 	for next := at; ; next, _ = forward.next.Position() {
 		if err := forward.fetch(ctx, next, MaxPageSize, false); err != nil {
 			return Position{}, err
 		}
 		for {
-			e, ok, err := forward.event()
+			ok, err := forward.event(&e)
 			if err != nil {
 				return Position{}, err
 			}

@@ -110,14 +110,17 @@ func value(b []byte) (v uint64, rest []byte) {
 
 // cut cuts the field in front of b, if it has this key of one byte and is of bytes type.
 func cut(b []byte, key byte) (field, rest []byte, ok bool) {
-	if !startsWith(b, key) {
+	if len(b) < 2 || b[0] != key {
 		return nil, nil, false
 	}
-	size, b := value(b)
-	if size > uint64(len(b)) {
+	size, rest := uint64(b[1]), b[2:]
+	if size >= 0x80 {
+		size, rest = value(b)
+	}
+	if size > uint64(len(rest)) {
 		return nil, nil, false
 	}
-	return b[:size], b[size:], true
+	return rest[:size], rest[size:], true
 }
 
 // skipAll counts the fields in front of b with this key.

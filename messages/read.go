@@ -123,7 +123,7 @@ func (p *Events) Next(e *ResolvedEvent, names *Names) (bool, error) {
 			}
 		}
 		if p.rest = rest; ok {
-			*e = ResolvedEvent{}
+			e.reset()
 			err := e.Decode(event, names)
 			return err == nil, err
 		}

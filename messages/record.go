@@ -146,6 +146,15 @@ type ResolvedEvent struct {
 	Commit, Prepare   int64
 }
 
+// reset makes r the zero value again. It is large, and mostly there is no link.
+func (r *ResolvedEvent) reset() {
+	if r.HasLink {
+		r.Link = EventRecord{}
+	}
+	r.HasEvent, r.HasLink, r.HasPosition, r.Commit, r.Prepare = false, false, false, 0, 0
+	r.Event = EventRecord{}
+}
+
 // Decode reads a ResolvedIndexedEvent or a ResolvedEvent. Fields of r that did not come are left as they are.
 func (r *ResolvedEvent) Decode(b []byte, names *Names) error {
 	if r.inOrder(b, names) {
