@@ -13,9 +13,9 @@ import (
 // that the server and the network work while the caller does. Who stops within a page has asked for one in vain, which
 // is why the second is not asked for in advance.
 //
-// One that goes on for long keeps two pages under way when it reads forward, so that the server need not wait for the client
-// to take a page before it makes the next. Where the second of them begins is a guess, behind as many events as the first
-// was asked for; it is made only where the stream has events, and not any more once it was wrong.
+// One that goes on for long keeps two pages under way when it reads forward, or three small ones, so that the server need not
+// wait for the client to take a page before it makes the next. Where all but the first of them begin is a guess, behind as
+// many events as the one before was asked for; it is made only where the stream has events, and not any more once it was wrong.
 //
 // A page asked for ahead is a call that nobody waits for, as AppendAsync makes: it gives its place in flight back when it is
 // settled, and so holds none while the caller handles events. If it fails, the page is asked for again when its turn comes,
@@ -28,8 +28,10 @@ type pageAhead struct {
 	asked int32               // with how many events it was asked for at first
 }
 
-// long is how many pages a sequence has had when it begins to guess.
-const long = 4
+const (
+	long      = 4         // how many pages a sequence has had when it begins to guess
+	smallPage = 256 << 10 // of more bytes, more pages under way push each other out of the processor's caches
+)
 
 // askAhead asks for what follows a page, of whose events left are wanted if there is a Limit, if there is a place in flight
 // for that at once. After a page that was too large it does not: how large the next may be depends on how long that takes.
@@ -44,7 +46,9 @@ func (c *Client) askAhead(ctx context.Context, page *Slice, left int64, o *readO
 	}
 	from, most := page.Next, 1
 	if !o.backward && memory.pages > long && !memory.misled {
-		most = 2
+		if most = 2; len(memory.page.reply.Body) <= smallPage {
+			most = 3
+		}
 	}
 	for _, p := range memory.ahead {
 		from, left = p.read.From+int64(p.asked), left-int64(p.asked)

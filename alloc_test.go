@@ -95,7 +95,7 @@ func TestAllocAppendAsync(t *testing.T) {
 	require.Less(t, got, 1.05, "allocations of an append of one event")
 }
 
-// A page of 500 events costs a handful of allocations, whatever its events hold: at most 0.01 an event and a few a page.
+// A page of 500 events costs a handful of allocations, whatever its events hold.
 func TestAllocReadPage(t *testing.T) {
 	var page []byte
 	record := messages.EventRecord{Stream: "stream", Type: "happened", Data: bytes.Repeat([]byte("x"), 256)}
@@ -113,10 +113,10 @@ func TestAllocReadPage(t *testing.T) {
 		}
 	})
 	t.Logf("%.2f allocations a page", got)
-	require.Less(t, got/500, 0.02, "allocations of an event that is read")
+	require.Less(t, got, 5.0, "allocations of a page: 0.01 of an event that is read")
 }
 
-// Pages that are lent cost nothing but what asking for them does: nothing for an event.
+// Pages that are lent cost nothing, whether they are asked for one by one or ahead: nothing for a page, and less for an event.
 func TestAllocReadBorrowed(t *testing.T) {
 	var page []byte
 	record := messages.EventRecord{Stream: "stream", Type: "happened", Data: bytes.Repeat([]byte("x"), 256)}
@@ -139,6 +139,6 @@ func TestAllocReadBorrowed(t *testing.T) {
 		}
 		require.Equal(t, 500*pages, n)
 	})
-	require.Less(t, got/(500*pages), 0.01, "allocations of an event")
+	require.Less(t, got/pages, 0.5, "allocations of a page")
 	t.Logf("%.1f allocations a page", got/pages)
 }

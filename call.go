@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -379,6 +380,9 @@ func (k *call) withdraw() (last error) {
 	return last
 }
 
+// largePage is how many bytes keep a caller busy for longer than it takes to let it run first.
+const largePage = 32 << 10
+
 // Reply implements conn.Waiter, on the read loop.
 func (k *call) Reply(command messages.Command, body []byte) {
 	k.mu.Lock()
@@ -401,6 +405,9 @@ func (k *call) Reply(command messages.Command, body []byte) {
 	if k.request != &k.append {
 		k.reply = messages.Reply{Command: command, Body: append(k.room, body...)}
 		k.finish(nil)
+		if len(body) >= largePage {
+			runtime.Gosched() // or its caller waits for this processor, while the next one is read
+		}
 		return
 	}
 	if err := k.completed.Decode(body); err != nil {
