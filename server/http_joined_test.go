@@ -125,6 +125,7 @@ func TestMessagesOverHTTP(t *testing.T) {
 		p.appended("s", expectNoStream, "xy")
 		p.linkTo("a b", "1@s", "9@nowhere")
 		p.appended("a b", expectAny, "z")
+		synctest.Wait() // the group has heard of it
 		type messagesFeed struct {
 			Links   []feedLink
 			Entries []struct {
