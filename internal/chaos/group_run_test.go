@@ -276,6 +276,7 @@ func (r *groupRun) restart(ctx context.Context, down time.Duration) {
 	r.t.Helper()
 	r.srv.Refuse()
 	r.srv.Cut()
+	time.Sleep(time.Millisecond) // or an answer that just made it would seem to be of the life that begins here
 	for i, g := range r.groups {
 		r.update(ctx, i, r.settings(g.name))
 	}
