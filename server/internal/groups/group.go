@@ -69,8 +69,16 @@ type Read struct {
 // parkAttempts is how often a message is written to the parked stream before it is given up.
 const parkAttempts = 6
 
+// Rules are what groups of newer servers do otherwise.
+type Rules struct {
+	FreeSlots  bool // an ack or a nak frees the slot of its message, whosever it is: from 5.0 on
+	KeepCounts bool // what a consumer had that is gone counts as tried, and is parked when that was often enough: from 20.6 on
+}
+
 // Group is the state machine. Its methods are its inputs; they must not be called at the same time.
 type Group struct {
+	Rules Rules // set before it is used
+
 	settings Settings
 	out      Outputs
 	now      func() time.Time
@@ -261,6 +269,10 @@ func (g *Group) Disconnect(gone ...*Consumer) {
 		if m.parking {
 			continue
 		}
+		if g.Rules.KeepCounts {
+			g.failed(m)
+			continue
+		}
 		g.retry(m, 1) // a real 4.1 server forgets the old count
 	}
 	g.push()
@@ -345,9 +357,9 @@ func (g *Group) finish(m *Message, of ID) {
 	g.table.forget(m)
 }
 
-// releaseTo frees the slot of a message if that is of the consumer with this id.
+// releaseTo frees the slot of a message if that is of the consumer with this id, or if the rules do not ask.
 func (g *Group) releaseTo(m *Message, of ID) {
-	if m.consumer != nil && m.consumer.ID == of {
+	if m.consumer != nil && (m.consumer.ID == of || g.Rules.FreeSlots) {
 		g.release(m)
 	}
 }
