@@ -74,6 +74,9 @@ func (r *jsonReader) roles(list *[]string) bool {
 // allowed reports whether u, nil for anonymous, has a right on a stream (5.4), as the committed log has it: by the
 // stream's $acl, else by $settings, else by the built-in default.
 func (s *Server) allowed(u *user, stream string, r right) bool {
+	if u == nil && s.dialect.NoAnonymous {
+		return false
+	}
 	if of, ok := strings.CutPrefix(stream, metaPrefix); ok {
 		// A metastream is governed by its stream's $mr and $mw and cannot be deleted. It has no metadata of its own: a
 		// metastream's metastream is nobody's.

@@ -25,6 +25,7 @@ const (
 	text                // string or bytes
 	int64s
 	int32s
+	numbers32 // event numbers of 32 bits: what needs the sign's bit is none, while another int32 has a negative one then
 	boolean
 	message
 )
@@ -135,6 +136,8 @@ func (k kind) holds(value uint64) bool {
 		return value <= 1
 	case int32s: // negative ones travel with 5 or with 10 bytes
 		return value <= math.MaxUint32 || value >= 1<<64-1<<31
+	case numbers32:
+		return value <= math.MaxInt32 || value >= 1<<64-1<<31
 	default:
 		return true
 	}

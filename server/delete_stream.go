@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"math"
 	"strings"
 	"time"
@@ -18,7 +19,8 @@ func (c *session) deleteStream(f *messages.Frame, u *user) error {
 		return nil
 	}
 	stream, expected := readable(m.GetEventStreamId()), m.GetExpectedVersion()
-	if stream == "" || expected < expectAny { // 4.2
+	takes := expected >= expectAny || expected == expectStreamExists && c.server.dialect.generation >= generation226
+	if stream == "" || !takes { // 4.2
 		c.badRequest(f, "")
 		return nil
 	}
@@ -56,7 +58,7 @@ func (w *writer) delete(r *request) error {
 		event.Type = typeStreamDeleted
 		position, err = w.stage(stream, messages.DeletedNumber, &event, w.moment)
 	} else {
-		event.Type, event.ContentType, event.Data = typeMetadata, 1, []byte(softDeleteMetadata)
+		event.Type, event.ContentType, event.Data = typeMetadata, 1, fmt.Appendf(nil, softDeleteMetadata, w.server.dialect.softDelete())
 		position, err = w.stage(metaPrefix+stream, d.info.head.Meta+1, &event, w.moment)
 	}
 	r.answer = completed(0, 0, position)
@@ -108,8 +110,9 @@ func (w *writer) undelete(u undeletion, now time.Time) error {
 	return err
 }
 
-// appendDeleteCompleted appends the answer to a delete: every failure has position -1, and there are no numbers.
-func appendDeleteCompleted(b []byte, a *messages.AppendCompleted) ([]byte, error) {
+// appendDeleteCompleted appends the answer to a delete: every failure has position -1, and there are no numbers but the current
+// version, which newer servers tell.
+func appendDeleteCompleted(b []byte, a *messages.AppendCompleted, current bool) ([]byte, error) {
 	position := a.Commit
 	m := pb.DeleteStreamCompleted{Result: a.Result.Enum()}
 	if a.Result != messages.Success {
@@ -117,5 +120,8 @@ func appendDeleteCompleted(b []byte, a *messages.AppendCompleted) ([]byte, error
 		position = -1
 	}
 	m.PreparePosition, m.CommitPosition = &position, &position
+	if current {
+		m.CurrentVersion = &a.CurrentVersion
+	}
 	return messages.Of(messages.DeleteStreamCompleted, &m).AppendTo(b)
 }

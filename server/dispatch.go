@@ -85,6 +85,9 @@ func (c *session) handle(f *messages.Frame) error {
 	case messages.HeartbeatResponse:
 		return nil
 	case messages.IdentifyClient:
+		if c.server.dialect.NoIdentify {
+			return c.operate(f)
+		}
 		c.identify(f)
 		return nil
 	case messages.Authenticate:
@@ -117,7 +120,7 @@ func (c *session) dispatch(f *messages.Frame, u *user) error {
 	case s.ignored:
 	case f.ID == (messages.ID{}) && !s.zeroID:
 		c.badRequest(f, "")
-	case s.serve == nil:
+	case s.serve == nil, !c.server.dialect.takes(f):
 		c.badRequest(f, "")
 	case c.server.leaving.Load() && f.Command != messages.Ping: // 4.19
 		return c.replyMessage(messages.NotHandled, f.ID, &pb.NotHandled{Reason: pb.NotHandled_NotReady.Enum()})
@@ -129,21 +132,24 @@ func (c *session) dispatch(f *messages.Frame, u *user) error {
 
 // badRequest refuses a request and keeps the connection (4.20). The second line is mostly empty.
 func (c *session) badRequest(f *messages.Frame, second string) {
-	c.log.LogAttrs(context.Background(), slog.LevelDebug, "bad request", slog.String("command", commandName(f.Command)))
+	c.log.LogAttrs(context.Background(), slog.LevelDebug, "bad request", slog.String("command", f.Command.String()))
 	c.reply(messages.BadRequest, f.ID,
-		fmt.Sprintf("Could not unwrap network package for command %s.\n%s", commandName(f.Command), second))
+		fmt.Sprintf("Could not unwrap network package for command %s.\n%s", c.server.dialect.commandName(f.Command), second))
 }
 
-// commandName is what a 4.1 server calls a command: the number of one that it does not know.
-func commandName(command messages.Command) string {
+// commandName is what a server calls a command: the number of one that it does not know.
+func (d *Dialect) commandName(command messages.Command) string {
+	known := command.Known()
 	switch command {
 	case messages.FilteredReadAllEventsForward, messages.FilteredReadAllEventsForwardCompleted,
 		messages.FilteredReadAllEventsBackward, messages.FilteredReadAllEventsBackwardCompleted,
-		messages.FilteredSubscribeToStream, messages.CheckpointReached: // of 20.6 and later
-		return strconv.Itoa(int(command))
+		messages.FilteredSubscribeToStream, messages.CheckpointReached:
+		known = d.Filtered
+	case messages.IdentifyClient, messages.ClientIdentified:
+		known = !d.NoIdentify
 	default:
 	}
-	if command.Known() {
+	if known {
 		return command.String()
 	}
 	if name, ok := nodeCommands[command]; ok {

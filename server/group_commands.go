@@ -96,7 +96,8 @@ func (c *session) connectGroup(f *messages.Frame, u *user) error {
 		c.badRequest(f, "")
 		return nil
 	}
-	if !c.server.allowed(u, readable(m.GetEventStreamId()), rightRead) {
+	known := u != nil || c.server.dialect.generation < generation20
+	if !known || !c.server.allowed(u, readable(m.GetEventStreamId()), rightRead) {
 		return c.dropped(f.ID, pb.SubscriptionDropped_AccessDenied)
 	}
 	return c.server.groups.connect(c, f.ID, &m, u)

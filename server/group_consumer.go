@@ -153,7 +153,7 @@ func (consumer *groupConsumer) Drop() {
 // deliverMessages appends what waits for the peer to b, and reports whether there is more than it may have now.
 func (c *session) deliverMessages(consumer *groupConsumer, b *batch) (more bool, err error) {
 	limit := min(pumpLimit, len(b.events)+pumpTurn)
-	narrow := c.narrow()
+	narrow, counted := c.narrow(), c.server.dialect.generation > generation394
 	for len(b.events) < limit {
 		if len(consumer.taken) == 0 {
 			c.out.mu.Lock()
@@ -171,7 +171,7 @@ func (c *session) deliverMessages(consumer *groupConsumer, b *batch) (more bool,
 				return false, nil
 			}
 		}
-		if b.events, err = appendMessage(b.events, consumer.id, &consumer.taken[0], narrow); err != nil {
+		if b.events, err = appendMessage(b.events, consumer.id, &consumer.taken[0], narrow, counted); err != nil {
 			return false, err
 		}
 		consumer.taken[0] = delivery{}
@@ -180,8 +180,8 @@ func (c *session) deliverMessages(consumer *groupConsumer, b *batch) (more bool,
 	return true, nil
 }
 
-// appendMessage appends the frame that delivers a message.
-func appendMessage(b []byte, id messages.ID, d *delivery, narrow bool) ([]byte, error) {
+// appendMessage appends the frame that delivers a message. Older servers do not tell how often it was tried.
+func appendMessage(b []byte, id messages.ID, d *delivery, narrow, counted bool) ([]byte, error) {
 	const retryCount = 2
 	var event, link []byte
 	about, followed := d.event.Resolved()
@@ -194,7 +194,9 @@ func appendMessage(b []byte, id messages.ID, d *delivery, narrow bool) ([]byte, 
 	start := len(b)
 	b = messages.AppendFrameStart(b, messages.PersistentSubscriptionStreamEventAppeared, id, nil)
 	b = messages.AppendIndexed(b, 1, event, link)
-	b = protowire.AppendTag(b, retryCount, protowire.VarintType)
-	b = protowire.AppendVarint(b, uint64(d.retries))
+	if counted {
+		b = protowire.AppendTag(b, retryCount, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(d.retries))
+	}
 	return messages.EndFrame(b, start)
 }

@@ -63,6 +63,9 @@ func noSuchGroup(name string) string { return "Group '" + name + "' does not exi
 
 // mayManage reports whether u may create, update, delete and replay.
 func (s *groupService) mayManage(u *user) bool {
+	if s.server.dialect.generation >= generation50 {
+		return u.operates()
+	}
 	return s.server.allowed(u, settingsStream, rightWrite)
 }
 

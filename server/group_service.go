@@ -304,6 +304,7 @@ func (s *groupService) add(settings *groups.Settings) (*group, error) {
 	}
 	g.topic = t
 	g.Group = groups.New(*settings, checkpoint, g, time.Now)
+	g.Rules = s.server.dialect.groupRules()
 	t.groups = append(t.groups, g)
 	s.byKey[key] = g
 	s.entries = append(s.entries, g)

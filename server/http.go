@@ -11,11 +11,14 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/goeventstore/eventstore/internal/secure"
 )
 
 // httpSide is the HTTP side of a server.
 type httpSide struct {
 	url      string
+	scheme   string // of url, with its slashes
 	listener net.Listener
 	server   http.Server
 	running  sync.WaitGroup // the accept loop and the connections
@@ -36,9 +39,13 @@ func (s *Server) listenHTTP(cfg *Config) (*httpSide, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", cfg.HTTP, err)
 	}
-	h := &httpSide{listener: listener, url: "http://" + reachable(listener.Addr().String())}
+	h := &httpSide{listener: listener, scheme: "http://"}
+	if cfg.Dialect.TLS {
+		h.listener, h.scheme = secure.Listen(listener, cfg.TLS), "https://"
+	}
+	h.url = h.scheme + reachable(listener.Addr().String())
 	h.server = http.Server{
-		Handler:           &guard{newHTTPAPI(s, h, cfg)},
+		Handler:           &guard{newHTTPAPI(s, h, cfg), h.scheme},
 		ReadHeaderTimeout: httpHeaderDeadline,
 		ReadTimeout:       httpIdleDeadline,
 		WriteTimeout:      httpAnswerDeadline,
@@ -82,7 +89,10 @@ func (h *httpSide) close() error {
 }
 
 // guard keeps out what a page in somebody's browser sends: by a name of its own that leads here, or from another origin.
-type guard struct{ next http.Handler }
+type guard struct {
+	next   http.Handler
+	scheme string
+}
 
 // ServeHTTP implements http.Handler.
 func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -91,7 +101,7 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.WriteHeader(http.StatusBadRequest)
 		_, _ = io.WriteString(w, "<h1>Bad Request (Invalid host)</h1>") // as on a real server
-	case origin != "" && origin != "http://"+r.Host:
+	case origin != "" && origin != g.scheme+r.Host:
 		http.Error(w, "requests from other origins are refused", http.StatusForbidden)
 	default:
 		g.next.ServeHTTP(w, r)

@@ -25,10 +25,14 @@ type endpoint struct {
 }
 
 func newNodeIdentity(s *Server, side *httpSide, cfg *Config) nodeIdentity {
-	return nodeIdentity{
+	n := nodeIdentity{
 		instance: uuid.New(), epoch: uuid.New(), // NewID is the writer's
 		tcp: endpointOf(s.url), secure: endpointOf(s.SecureURL()), http: endpointOf(side.url), projectionsSystem: cfg.Projections,
 	}
+	if s.dialect.TLS { // the address is the same, and its port is the secure one
+		n.secure.port, n.tcp.port = n.tcp.port, 0
+	}
+	return n
 }
 
 // endpointOf takes an address apart that has a scheme in front.
@@ -75,9 +79,6 @@ func servePing(c *httpCall) httpAnswer {
 	return httpAnswer{status: http.StatusOK, media: media, body: []byte(pings[media])}
 }
 
-// The version whose behaviour the server has.
-const emulatedVersion = "4.1.4.0"
-
 func (c *httpCall) info() httpAnswer {
 	mode := "None"
 	if c.node.projectionsSystem {
@@ -87,7 +88,7 @@ func (c *httpCall) info() httpAnswer {
 		Version     string `json:"esVersion"`
 		State       string `json:"state"`
 		Projections string `json:"projectionsMode"`
-	}{emulatedVersion, "master", mode})
+	}{c.dialect.version(), strings.ToLower(c.dialect.role()), mode})
 }
 
 // member is what the gossip document says of a node.
@@ -102,34 +103,56 @@ type member struct {
 	ExternalTCPIP         string    `json:"externalTcpIp"`
 	ExternalTCPPort       int       `json:"externalTcpPort"`
 	ExternalSecureTCPPort int       `json:"externalSecureTcpPort"`
-	InternalHTTPIP        string    `json:"internalHttpIp"`
-	InternalHTTPPort      int       `json:"internalHttpPort"`
-	ExternalHTTPIP        string    `json:"externalHttpIp"`
-	ExternalHTTPPort      int       `json:"externalHttpPort"`
-	LastCommitPosition    int64     `json:"lastCommitPosition"`
-	WriterCheckpoint      int64     `json:"writerCheckpoint"`
-	ChaserCheckpoint      int64     `json:"chaserCheckpoint"`
-	EpochPosition         int64     `json:"epochPosition"`
-	EpochNumber           int       `json:"epochNumber"`
-	EpochID               uuid.UUID `json:"epochId"`
-	NodePriority          int       `json:"nodePriority"`
+	*httpPorts
+	*httpEndPoint
+	LastCommitPosition int64     `json:"lastCommitPosition"`
+	WriterCheckpoint   int64     `json:"writerCheckpoint"`
+	ChaserCheckpoint   int64     `json:"chaserCheckpoint"`
+	EpochPosition      int64     `json:"epochPosition"`
+	EpochNumber        int       `json:"epochNumber"`
+	EpochID            uuid.UUID `json:"epochId"`
+	NodePriority       int       `json:"nodePriority"`
+	IsReadOnlyReplica  *bool     `json:"isReadOnlyReplica,omitempty"` // since there are such
+	Version            string    `json:"esVersion,omitempty"`         // since 23.10
+}
+
+// httpPorts are the addresses of HTTP in the gossip of nodes that are masters and slaves.
+type httpPorts struct {
+	InternalHTTPIP   string `json:"internalHttpIp"`
+	InternalHTTPPort int    `json:"internalHttpPort"`
+	ExternalHTTPIP   string `json:"externalHttpIp"`
+	ExternalHTTPPort int    `json:"externalHttpPort"`
+}
+
+// httpEndPoint is the one that leaders and followers have.
+type httpEndPoint struct {
+	IP   string `json:"httpEndPointIp"`
+	Port int    `json:"httpEndPointPort"`
 }
 
 // gossip answers as a real single node does that was told to gossip. One that was not lets the caller wait in vain.
 func (c *httpCall) gossip() httpAnswer {
 	tip := c.store.Tip()
-	n := &c.node
+	n, d := &c.node, &c.dialect
+	m := member{
+		InstanceID: n.instance, TimeStamp: time.Now().UTC().Format(httpTime), State: d.role(), IsAlive: true,
+		InternalTCPIP: n.tcp.ip, InternalTCPPort: n.tcp.port, ExternalTCPIP: n.tcp.ip, ExternalTCPPort: n.tcp.port,
+		InternalSecureTCPPort: n.secure.port, ExternalSecureTCPPort: n.secure.port,
+		LastCommitPosition: tip.Commit, WriterCheckpoint: tip.End, ChaserCheckpoint: tip.End, EpochID: n.epoch,
+	}
+	if d.LeaderNames {
+		m.httpEndPoint, m.IsReadOnlyReplica = &httpEndPoint{n.http.ip, n.http.port}, new(bool)
+	} else {
+		m.httpPorts = &httpPorts{n.http.ip, n.http.port, n.http.ip, n.http.port}
+	}
+	if d.generation >= generation2310 {
+		m.Version = d.version()
+	}
 	return c.json(http.StatusOK, struct {
 		Members []member `json:"members"`
 		IP      string   `json:"serverIp"`
 		Port    int      `json:"serverPort"`
-	}{[]member{{
-		InstanceID: n.instance, TimeStamp: time.Now().UTC().Format(httpTime), State: "Master", IsAlive: true,
-		InternalTCPIP: n.tcp.ip, InternalTCPPort: n.tcp.port, ExternalTCPIP: n.tcp.ip, ExternalTCPPort: n.tcp.port,
-		InternalSecureTCPPort: n.secure.port, ExternalSecureTCPPort: n.secure.port,
-		InternalHTTPIP: n.http.ip, InternalHTTPPort: n.http.port, ExternalHTTPIP: n.http.ip, ExternalHTTPPort: n.http.port,
-		LastCommitPosition: tip.Commit, WriterCheckpoint: tip.End, ChaserCheckpoint: tip.End, EpochID: n.epoch,
-	}}, n.http.ip, n.http.port})
+	}{[]member{m}, n.http.ip, n.http.port})
 }
 
 // httpTime is how .NET writes a time in UTC: in ticks, without zeros at the end.

@@ -273,7 +273,7 @@ func (c *httpCall) text(limit int64) ([]byte, *httpAnswer) {
 }
 
 // link is the address of a resource of this server, as the caller reaches it.
-func (c *httpCall) link(path string) string { return "http://" + c.Host + path }
+func (c *httpCall) link(path string) string { return c.side.scheme + c.Host + path }
 
 // json is an answer in JSON.
 func (c *httpCall) json(status int, v any, header ...string) httpAnswer {

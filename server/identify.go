@@ -25,8 +25,12 @@ func (c *session) identify(f *messages.Frame) {
 // ruined reports whether the client named a version that is not known: every operation is a BadRequest from then on.
 func (c *session) ruined() bool { return c.version.Load() > 1 }
 
-// narrow reports whether the client has 32-bit event numbers: it never identified itself, or as version 0.
-func (c *session) narrow() bool { return c.version.Load() == 0 }
+// narrow reports whether the client has 32-bit event numbers: it never identified itself, or as version 0, to which the newest
+// servers pay no heed.
+func (c *session) narrow() bool {
+	d := &c.server.dialect
+	return d.Numbers32 || c.version.Load() == 0 && d.generation < generation226
+}
 
 // number is an event number as this client can read it (3.8).
 func (c *session) number(n int64) int64 { return narrowNumber(n, c.narrow()) }

@@ -79,7 +79,7 @@ func (p *projector) index(r *store.Record) error {
 	}
 	if s.event != nil {
 		var ok bool
-		if s.deletes, ok = deletes(s.event, isMeta); !ok {
+		if s.deletes, ok = p.server.dialect.deletes(s.event, isMeta); !ok {
 			return nil
 		}
 		s.correlation = correlationOf(s.event)
@@ -117,7 +117,7 @@ func (p *projector) follow(r *store.Record) (target *store.Record, ok bool, err 
 
 // deletes reports whether an event deletes the stream that it is in, or whose metadata it is among. Metadata that a real
 // server cannot read are passed over by it, so that ok is false.
-func deletes(r *store.Record, isMeta bool) (deletes, ok bool) {
+func (d *Dialect) deletes(r *store.Record, isMeta bool) (deletes, ok bool) {
 	if !isMeta {
 		return r.Type == typeStreamDeleted, true
 	}
@@ -130,7 +130,7 @@ func deletes(r *store.Record, isMeta bool) (deletes, ok bool) {
 	}
 	e.ContentType = 1 // of no account here
 	m := parseMetadata(&e)
-	return m.truncateBefore == messages.DeletedNumber, m != noMetadata
+	return m.truncateBefore == d.softDelete(), m != noMetadata
 }
 
 // link adds what each projection makes of an event.

@@ -29,6 +29,9 @@ func (v view) resolve(r *store.Record) (resolved, error) {
 		return resolved{event: r.Encoded}, nil
 	}
 	target, stream, err := v.follow(r)
+	if stream == "" && v.dialect.generation >= generation50 { // not even the name of an event
+		return resolved{event: r.Encoded}, err
+	}
 	out := resolved{link: r.Encoded, target: stream}
 	if target != nil {
 		out.event = target.Encoded

@@ -19,8 +19,8 @@ const (
 	keyTruncateBefore = "$tb"
 )
 
-// softDeleteMetadata replaces the metadata of a stream that is soft-deleted (4.11).
-const softDeleteMetadata = `{"$tb":9223372036854775807}`
+// softDeleteMetadata replaces the metadata of a stream that is soft-deleted (4.11). Its number is the dialect's.
+const softDeleteMetadata = `{"$tb":%d}`
 
 // metadata is what a stream's metadata say, as far as a server looks at them (5.3). It never changes.
 type metadata struct {
@@ -125,12 +125,18 @@ type view struct {
 	now   func() time.Time
 	at    int64
 	end   int64 // where the log ends
+
+	dialect *Dialect
 }
 
 // view is the log as it is committed now.
 func (s *Server) view() view {
 	tip := s.store.Tip()
-	return view{store: s.store, cache: &s.metadata, now: s.now, at: tip.Commit, end: tip.End}
+	return s.viewAt(tip.Commit, tip.End)
+}
+
+func (s *Server) viewAt(at, end int64) view {
+	return view{store: s.store, cache: &s.metadata, now: s.now, at: at, end: end, dialect: &s.dialect}
 }
 
 // streamInfo is what the answers about a stream depend on.
@@ -168,7 +174,7 @@ func (v view) info(stream string) (streamInfo, error) {
 		return streamInfo{}, err
 	}
 	i.min, i.maxAge = m.truncateBefore, m.maxAge
-	i.softDeleted = m.truncateBefore == messages.DeletedNumber
+	i.softDeleted = m.truncateBefore == v.dialect.softDelete()
 	if m.maxCount > 0 {
 		i.min = max(i.min, i.last-m.maxCount+1)
 	}

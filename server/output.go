@@ -288,6 +288,11 @@ func (c *session) write(b *batch) error {
 	if len(b.events) > 0 && !b.ahead {
 		buffers = append(buffers, b.events)
 	}
+	if c.server.dialect.OmitZeros {
+		for i := range buffers {
+			buffers[i] = withoutZeros(buffers[i])
+		}
+	}
 	b.buffers = buffers
 	switch len(buffers) {
 	case 0:

@@ -121,8 +121,11 @@ func (r *allReader) forward(from store.Position) error {
 	}
 	behind, err := r.begin(r.last.Prepare + 1)
 	r.page.NextCommit, r.page.NextPrepare = behind, 0
-	if r.last.Commit != r.last.Prepare { // in a transaction
+	switch {
+	case r.last.Commit != r.last.Prepare: // in a transaction
 		r.page.NextCommit, r.page.NextPrepare = r.last.Commit, behind
+	case r.dialect.generation <= generation393:
+		r.page.NextPrepare = behind
 	}
 	return err
 }

@@ -276,7 +276,7 @@ func TestReadAllTransaction(t *testing.T) {
 	read := func(m2 messages.AllRead) allPage {
 		tip := m.Tip()
 		r := allReader{
-			view: view{store: m, at: tip.Commit, end: tip.End}, left: m2.Count,
+			view: view{store: m, at: tip.Commit, end: tip.End, dialect: new(Dialect)}, left: m2.Count,
 			page: messages.AllPage{Commit: m2.Commit, Prepare: m2.Prepare, NextCommit: m2.Commit, NextPrepare: m2.Prepare},
 		}
 		r.b = r.page.AppendHead(nil)

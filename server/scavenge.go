@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/goeventstore/eventstore/messages"
 	"github.com/goeventstore/eventstore/messages/pb"
@@ -54,10 +55,14 @@ func (s *Server) scavenge(by *user) {
 	signal(s.writer.wake)
 }
 
-// startScavenge begins a run, which answers the request at its end. That one is under way is found before the right.
+// startScavenge begins a run, which answers the request at its end; newer servers do at once. That one is under way is found before the right.
 func (w *writer) startScavenge(r *request) error {
+	atOnce := w.server.dialect.generation >= generation50
 	if w.scavenge != nil {
 		r.scavenged = scavengeCompleted(pb.ScavengeDatabaseCompleted_InProgress, textScavengeInProgress)
+		if atOnce {
+			r.scavenged = scavengeBegun(pb.ScavengeDatabaseResponse_InProgress, w.scavenge.id)
+		}
 		return nil
 	}
 	s := &scavenge{request: r, id: w.newID(), began: time.Now(), stop: w.server.stop}
@@ -65,9 +70,15 @@ func (w *writer) startScavenge(r *request) error {
 	if !r.user.operates() {
 		text := textAccessDenied
 		r.scavenged = scavengeCompleted(pb.ScavengeDatabaseCompleted_Failed, text)
+		if atOnce {
+			r.scavenged = &pb.ScavengeDatabaseResponse{Result: pb.ScavengeDatabaseResponse_Unauthorized.Enum()}
+		}
 		return w.traceCompleted(s, scavengeResultFailed, &text)
 	}
 	w.scavenge = s
+	if atOnce {
+		r.scavenged = scavengeBegun(pb.ScavengeDatabaseResponse_Started, s.id)
+	}
 	if _, _, err := w.write(metaPrefix+s.stream, typeMetadata, 1, []byte(scavengesMetadata)); err != nil {
 		return err
 	}
@@ -162,6 +173,9 @@ func (w *writer) stepScavenge() error {
 		return err
 	}
 	w.publish()
+	if s.request == nil { // answered long ago
+		return nil
+	}
 	m := &pb.ScavengeDatabaseCompleted{Result: &result, Error: text, TotalSpaceSaved: &s.saved}
 	took := int32(min(time.Since(s.began).Milliseconds(), 1<<31-1))
 	m.TotalTimeMs = &took
@@ -218,6 +232,11 @@ func timeSpan(d time.Duration) string {
 		text += fmt.Sprintf(".%07d", ticks)
 	}
 	return text
+}
+
+// scavengeBegun is the answer in dialects that do not wait for the end.
+func scavengeBegun(result pb.ScavengeDatabaseResponse_ScavengeResult, id uuid.UUID) *pb.ScavengeDatabaseResponse {
+	return &pb.ScavengeDatabaseResponse{Result: &result, ScavengeId: proto.String(id.String())}
 }
 
 // scavengeCompleted is the answer to a request that begins no run.

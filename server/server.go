@@ -28,6 +28,8 @@ type Config struct {
 	Projections bool
 	// Secure is a second address, for connections with TLS from the first byte; "" means that none is offered. It needs TLS.
 	Secure string
+	// Dialect is which generation of servers this one speaks like; the zero value is 4.1.
+	Dialect Dialect
 	// TLS has the certificate of the server. Versions before 1.2 are refused unless it says otherwise.
 	TLS *tls.Config
 	// Logger gets what happens to the server and its connections; nil means that nothing is logged. Neither data nor
@@ -68,6 +70,7 @@ type Server struct {
 	url      string
 	secure   net.Listener // nil without one
 	http     *httpSide    // nil without one
+	dialect  Dialect
 
 	now           func() time.Time
 	store         store.Store
@@ -113,14 +116,15 @@ func Start(cfg Config) (*Server, error) {
 	if cfg.NewID == nil {
 		cfg.NewID = uuid.New
 	}
-	listener, err := cfg.Listen("tcp", cfg.TCP)
+	listener, scheme, err := listenTCP(&cfg)
 	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", cfg.TCP, err)
+		return nil, err
 	}
 	s := &Server{
 		log:      cfg.Logger,
 		listener: listener,
-		url:      "tcp://" + reachable(listener.Addr().String()),
+		url:      scheme + reachable(listener.Addr().String()),
+		dialect:  cfg.Dialect,
 		now:      now,
 		store:    store.NewMemory(firstPosition),
 		stop:     make(chan struct{}),
@@ -175,10 +179,11 @@ func oneAtATime(clock func() time.Time) func() time.Time {
 	}
 }
 
-// URL returns the address that clients connect to, such as tcp://127.0.0.1:49152.
+// URL returns the address that clients connect to, such as tcp://127.0.0.1:49152, or tls:// with Dialect.TLS.
 func (s *Server) URL() string { return s.url }
 
-// HTTPURL returns the address of the HTTP side, such as http://127.0.0.1:2113, or "" when there is none.
+// HTTPURL returns the address of the HTTP side, such as http://127.0.0.1:2113, or "" when there is none. With Dialect.TLS it
+// is one of https://.
 func (s *Server) HTTPURL() string {
 	if s.http == nil {
 		return ""

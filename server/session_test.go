@@ -299,7 +299,7 @@ func TestHeartbeatsOvertake(t *testing.T) {
 	require.NoError(t, o.sendUrgent(messages.HeartbeatResponse, messages.ID{2}))
 	var b batch
 	require.True(t, o.take(&b))
-	c := &session{}
+	c := &session{server: new(Server)}
 	client, srv := memnet.Pipe()
 	c.conn = srv
 	require.NoError(t, c.write(&b))

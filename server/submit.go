@@ -150,13 +150,15 @@ func (w *writer) sendAnswers() {
 
 // appendAnswer appends the answer as a frame that EndFrame finishes. Encoding into memory does not fail.
 func (r *request) appendAnswer(b []byte) []byte {
+	d := &r.session.server.dialect
+	d.adapt(&r.answer)
 	switch r.command {
 	case messages.WriteEvents:
 		b = messages.AppendFrameStart(b, messages.WriteEventsCompleted, r.id, nil)
 		b, _ = r.answer.AppendTo(b)
 	case messages.DeleteStream:
 		b = messages.AppendFrameStart(b, messages.DeleteStreamCompleted, r.id, nil)
-		b, _ = appendDeleteCompleted(b, &r.answer)
+		b, _ = appendDeleteCompleted(b, &r.answer, d.generation >= generation226)
 	case messages.ScavengeDatabase:
 		b = messages.AppendFrameStart(b, messages.ScavengeDatabaseCompleted, r.id, nil)
 		b, _ = messages.Of(messages.ScavengeDatabaseCompleted, r.scavenged).AppendTo(b)

@@ -105,7 +105,7 @@ func TestSoftDeleteIsNotDelivered(t *testing.T) {
 	meta, _ := p.subscribe("$$s")
 	p.delete("s", expectAny, false)
 	deleted := p.event(meta)
-	require.Equal(t, softDeleteMetadata, string(deleted.Event.Data))
+	require.Equal(t, `{"$tb":9223372036854775807}`, string(deleted.Event.Data))
 	p.appended("s", expectAny, "b")
 	written, undeleted := p.event(id), p.event(meta)
 	require.EqualValues(t, 1, written.Event.Number)
@@ -370,7 +370,7 @@ func TestTransactionIsDelivered(t *testing.T) {
 	pending := func(at, end int64) {
 		require.NoError(t, m.Stage(end, store.Record{Kind: store.Pending, Commit: at, Prepare: at}))
 	}
-	c := &session{out: newOutput()}
+	c := &session{server: new(Server), out: newOutput()}
 	c.version.Store(1)
 	deliver := func(sub *subscription) (places []store.Position) {
 		tip := m.Tip()

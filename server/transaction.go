@@ -131,7 +131,8 @@ func (w *writer) commitTransaction(r *request) error {
 	case wrongVersion:
 		r.answer = refused(messages.WrongExpectedVersion, d.info.last)
 	case idempotent, undecided: // a real server commits in two steps: the first commit is through by the second
-		r.answer = completed(d.first, d.last, -1)
+		r.answer, err = w.again(t.stream, &d)
+		return err
 	default:
 		return w.appendTransaction(r, t, &d, records)
 	}

@@ -196,7 +196,8 @@ func (w *writer) append(r *request) error {
 	case wrongVersion:
 		r.answer = refused(messages.WrongExpectedVersion, d.info.last)
 	case idempotent:
-		r.answer = completed(d.first, d.last, -1)
+		r.answer, err = w.again(m.Stream, &d)
+		return err
 	case undecided:
 		r.answer = refused(messages.CommitTimeout, -1)
 	default:
@@ -230,7 +231,20 @@ func (w *writer) appendEvents(r *request, d *decision) error {
 	return err
 }
 
-// completed is the answer to a write that succeeded. An idempotent one has position -1 (4.4).
+// again is the answer to an idempotent write. Its position is -1, but newer servers look where the last event is (4.4).
+func (w *writer) again(stream string, d *decision) (messages.AppendCompleted, error) {
+	position := int64(-1)
+	if w.server.dialect.generation < generation20 {
+		return completed(d.first, d.last, position), nil
+	}
+	err := w.store.Events(stream, d.last, d.last, store.Staged, func(r *store.Record) bool {
+		position = r.Commit
+		return false
+	})
+	return completed(d.first, d.last, position), err
+}
+
+// completed is the answer to a write that succeeded.
 func completed(first, last, position int64) messages.AppendCompleted {
 	return messages.AppendCompleted{
 		First: first, Last: last,

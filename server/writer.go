@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/goeventstore/eventstore/messages"
-	"github.com/goeventstore/eventstore/messages/pb"
 	"github.com/goeventstore/eventstore/server/internal/store"
 )
 
@@ -64,8 +64,8 @@ type request struct {
 	hard    bool
 	// transaction is the id of one.
 	transaction int64
-	scavenged   *pb.ScavengeDatabaseCompleted // the answer to a ScavengeDatabase
-	size        int                           // what it counts in the session's share
+	scavenged   proto.Message // the answer to a ScavengeDatabase
+	size        int           // what it counts in the session's share
 	answer      messages.AppendCompleted
 	own         chan messages.AppendCompleted   // of a request of the server's own, without a session: where the answer goes
 	done        func(*messages.AppendCompleted) // likewise, for one that nobody waits for; it must not block
@@ -190,6 +190,10 @@ func (w *writer) commit(batch []*request) error {
 			w.timesOut(r)
 		case w.scavenge != nil && w.scavenge.request == r:
 			w.runScavenge()
+			if r.scavenged != nil { // this dialect tells only that it began
+				w.scavenge.request = nil
+				w.answer(r)
+			}
 		default:
 			w.answer(r)
 		}
@@ -249,7 +253,7 @@ func (w *writer) fail(err error) {
 
 // staged is the log with all that was staged.
 func (w *writer) staged() view {
-	return view{store: w.store, cache: &w.server.metadata, now: w.now, at: store.Staged}
+	return w.server.viewAt(store.Staged, 0)
 }
 
 // stage puts an event behind the last one of its stream and returns its position.
