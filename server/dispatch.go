@@ -19,6 +19,8 @@ type service struct {
 	zeroID bool
 	// ignored: accepted and never answered.
 	ignored bool
+	// filtered: some dialects have it.
+	filtered bool
 }
 
 // services is what is done with each command that needs to know its user; handle serves the others. A command that is
@@ -38,6 +40,10 @@ var services = [256]service{
 	messages.ReadAllEventsBackward:    {serve: (*session).readAll},
 	messages.SubscribeToStream:        {serve: (*session).subscribe},
 	messages.UnsubscribeFromStream:    {serve: (*session).unsubscribe},
+
+	messages.FilteredReadAllEventsForward:  {serve: (*session).readFiltered, filtered: true},
+	messages.FilteredReadAllEventsBackward: {serve: (*session).readFiltered, filtered: true},
+	messages.FilteredSubscribeToStream:     {serve: (*session).subscribeFiltered, filtered: true},
 
 	messages.CreatePersistentSubscription:    {serve: (*session).createGroup},
 	messages.UpdatePersistentSubscription:    {serve: (*session).updateGroup},
@@ -120,7 +126,7 @@ func (c *session) dispatch(f *messages.Frame, u *user) error {
 	case s.ignored:
 	case f.ID == (messages.ID{}) && !s.zeroID:
 		c.badRequest(f, "")
-	case s.serve == nil, !c.server.dialect.takes(f):
+	case s.serve == nil, s.filtered && !c.server.dialect.Filtered, !c.server.dialect.takes(f):
 		c.badRequest(f, "")
 	case c.server.leaving.Load() && f.Command != messages.Ping: // 4.19
 		return c.replyMessage(messages.NotHandled, f.ID, &pb.NotHandled{Reason: pb.NotHandled_NotReady.Enum()})

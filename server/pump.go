@@ -91,12 +91,17 @@ func (c *session) deliver(sub *subscription, v view, b *batch) (more bool, err e
 		if r.Kind != store.Event {
 			return true
 		}
-		var out resolved
-		if out, failed = v.delivered(r, sub.resolve, narrow); failed != nil {
-			return false
+		if sub.filter.picks(r) {
+			var out resolved
+			if out, failed = v.delivered(r, sub.resolve, narrow); failed != nil {
+				return false
+			}
+			b.events, failed = appendAppeared(b.events, sub.id, &out, r.Position())
 		}
-		b.events, failed = appendAppeared(b.events, sub.id, &out, r.Position())
 		sub.passed(r)
+		if failed == nil {
+			b.events, failed = sub.appendCheckpoint(b.events, r.Position())
+		}
 		return failed == nil
 	}
 	switch {

@@ -32,7 +32,12 @@ func (c *session) readAll(f *messages.Frame, u *user) error {
 	if m.Backward {
 		answer = messages.ReadAllEventsBackwardCompleted
 	}
-	r := allReader{view: c.server.view(), left: m.Count, narrow: c.narrow()}
+	return c.allPage(f.ID, answer, &m, nil, u)
+}
+
+// allPage answers a read of all streams; window is nil for one without a filter.
+func (c *session) allPage(id messages.ID, answer messages.Command, m *messages.AllRead, w *window, u *user) error {
+	r := allReader{view: c.server.view(), left: m.Count, window: w, narrow: c.narrow()}
 	if m.ResolveLinks {
 		r.may = c.readableBy(u)
 	}
@@ -40,12 +45,12 @@ func (c *session) readAll(f *messages.Frame, u *user) error {
 		m.Commit, m.Prepare = r.end, r.end
 	}
 	r.page = messages.AllPage{Commit: m.Commit, Prepare: m.Prepare, NextCommit: m.Commit, NextPrepare: m.Prepare}
-	r.b = messages.AppendFrameStart(c.out.page(), answer, f.ID, nil)
+	r.b = messages.AppendFrameStart(c.out.page(), answer, id, nil)
 	r.b = r.page.AppendHead(r.b)
 	head := len(r.b)
-	err := c.refusedAll(&m, u)
+	err := c.refusedAll(m, u)
 	if err == nil {
-		err = r.read(&m)
+		err = r.read(m)
 	}
 	switch {
 	case errors.Is(err, errDenied), errors.Is(err, errTargetDenied):
@@ -55,6 +60,10 @@ func (c *session) readAll(f *messages.Frame, u *user) error {
 	}
 	if r.page.Result != messages.ReadAllSuccess {
 		r.b = r.b[:head]
+	}
+	if w != nil {
+		r.page.EndOfStream = r.page.Result == messages.ReadAllSuccess && m.Count > 0 && !r.full
+		return c.sendPage(appendFilteredTail(r.b, &r.page))
 	}
 	return c.sendPage(r.page.AppendTo(r.b))
 }
@@ -80,10 +89,12 @@ type allReader struct {
 	view
 	page   messages.AllPage
 	b      []byte
-	left   int32 // how many events the page still takes
+	left   int32   // how many events the page still takes
+	window *window // nil without a filter
+	full   bool    // it ends before the log does
 	narrow bool
 	may    func(stream string) bool // nil when links are not resolved
-	last   store.Position           // of the event that was added last
+	last   store.Position           // of the event that was added last, or looked at
 	any    bool
 	err    error
 }
@@ -185,6 +196,14 @@ func (r *allReader) add(e *store.Record) bool {
 	if e.Kind != store.Event {
 		return true
 	}
+	if w := r.window; w != nil {
+		w.left--
+		if !w.picks(e) {
+			r.last, r.any = e.Position(), true
+			r.full = w.left <= 0
+			return !r.full
+		}
+	}
 	out, err := r.delivered(e, r.may != nil, r.narrow)
 	if err == nil && out.target != "" && !r.may(out.target) {
 		err = errTargetDenied
@@ -196,7 +215,8 @@ func (r *allReader) add(e *store.Record) bool {
 	r.b = messages.AppendResolved(r.b, 3, out.event, out.link, e.Commit, e.Prepare)
 	r.last, r.any = e.Position(), true
 	r.left--
-	return r.left > 0 && len(r.b) <= messages.MaxFrame
+	r.full = r.left <= 0 || len(r.b) > messages.MaxFrame || r.window != nil && r.window.left <= 0
+	return !r.full
 }
 
 // isPlace reports whether a record begins at a position, or did before it was scavenged: what that leaves is read from any

@@ -21,12 +21,16 @@ type subscription struct {
 	stream  string // "" for the whole log
 	resolve bool   // links are followed; whether their targets may be read is not asked (4.9)
 
+	filter   *filter // nil: every event
+	interval int32   // after how many events that were seen a checkpoint is sent; 0: never
+
 	consumer *groupConsumer // of a group, which says what comes next: the cursor is not used; else nil
 
 	// The cursor: the number of the next event of the stream, or where the rest of the log begins. It is set before the
 	// subscription is live, and the session's write goroutine's alone afterwards.
 	number int64
 	place  store.Position
+	seen   int32 // events since the last checkpoint
 
 	// The session's output lock guards these.
 	live  bool // the confirmation is queued
@@ -38,19 +42,27 @@ type subscription struct {
 // subscribe serves SubscribeToStream (4.13).
 func (c *session) subscribe(f *messages.Frame, u *user) error {
 	var m pb.SubscribeToStream
-	if !subscribeShape.message(f, &m) || len(c.subs)+len(c.orphans) >= maxSubscriptions {
+	if !subscribeShape.message(f, &m) {
 		c.badRequest(f, "")
 		return nil
 	}
-	stream := readable(m.GetEventStreamId())
-	governed := stream
-	if stream == "" {
+	return c.subscribeTo(f, u, &subscription{stream: readable(m.GetEventStreamId()), resolve: m.GetResolveLinkTos()})
+}
+
+// subscribeTo begins what a request to subscribe wants.
+func (c *session) subscribeTo(f *messages.Frame, u *user, sub *subscription) error {
+	if len(c.subs)+len(c.orphans) >= maxSubscriptions {
+		c.badRequest(f, "")
+		return nil
+	}
+	governed := sub.stream
+	if governed == "" {
 		governed = allStreams
 	}
 	if !c.server.allowed(u, governed, rightRead) {
 		return c.dropped(f.ID, pb.SubscriptionDropped_AccessDenied)
 	}
-	sub := &subscription{session: c, id: f.ID, stream: stream, resolve: m.GetResolveLinkTos()}
+	sub.session, sub.id = c, f.ID
 	// It is registered before the log is looked at: what is committed in between is either seen here, or marks it.
 	c.server.subscriptions.add(sub)
 	confirmation, err := sub.begin()
