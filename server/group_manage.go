@@ -174,7 +174,8 @@ func (s *groupService) keep(u *user, done groupDone) {
 	for _, g := range s.entries {
 		kept.Entries = append(kept.Entries, *g.Settings())
 	}
-	if !s.kept && !s.exists(groupsStream) {
+	bounded := s.server.dialect.generation > generation394 // an older server keeps all of them
+	if bounded && !s.kept && !s.exists(groupsStream) {
 		metadata := jsonEvent(typeMetadata, []byte(groupsMetadata))
 		s.server.writeSoon(metaPrefix+groupsStream, expectAny, metadata, func(*messages.AppendCompleted) {})
 	}

@@ -119,7 +119,7 @@ func (p *player) rest(conn string) {
 // written returns when all is written that was to be.
 func (p *player) written() {
 	p.t.Helper()
-	p.asker().call(&messages.Append{Stream: "nobody-writes-this", Expected: 1 << 40, RequireLeader: true})
+	p.asker().call(&messages.Append{Stream: "nobody-writes-this", Expected: 1 << 30, RequireLeader: true})
 }
 
 // overHTTP plays a request by HTTP. Its line stands where it was answered, behind what came of it on other connections by then.

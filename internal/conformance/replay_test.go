@@ -3,6 +3,7 @@ package conformance_test
 import (
 	"context"
 	"net"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -31,18 +32,18 @@ func TestReplay(t *testing.T) {
 			var p *playing
 			switch rec.mode {
 			case modeReplay:
-				replay := newPlayer(t, newServed(t, server.Config{}), rec, lines)
+				replay := newPlayer(t, newServed(t, server.Config{Dialect: rec.dialect()}), rec, lines)
 				replay.play()
 				p = replay.playing
 			case modeProjections:
-				srv := newServed(t, server.Config{Projections: true})
+				srv := newServed(t, server.Config{Dialect: rec.dialect(), Projections: true})
 				replay := newPlayer(t, srv, rec, lines)
 				replay.ready = func() { require.NoError(t, srv.WaitForProjections(t.Context())) }
 				replay.play()
 				p = replay.playing
 			case modeTimed:
 				synctest.Test(t, func(t *testing.T) {
-					timed := newTimedPlayer(t, eventstoretest.Run(t, eventstoretest.InMemory()), rec, lines)
+					timed := newTimedPlayer(t, eventstoretest.Run(t, eventstoretest.InMemory(), speaks(rec.dialect())), rec, lines)
 					timed.play()
 					p = timed.playing
 				})
@@ -56,6 +57,21 @@ func TestReplay(t *testing.T) {
 			require.Positive(t, p.compared)
 		})
 	}
+}
+
+// dialect is that of the server which was recorded: the name of the folder ends with its version.
+func (r *recording) dialect() server.Dialect {
+	folder := path.Dir(r.path)
+	d, err := server.ParseDialect(folder[strings.LastIndexByte(folder, '-')+1:])
+	if err != nil {
+		return server.Dialect{} // of 4.1.4
+	}
+	return d
+}
+
+// speaks has the embedded server speak a dialect.
+func speaks(d server.Dialect) eventstoretest.Option {
+	return eventstoretest.WithServer(server.Config{Dialect: d})
 }
 
 // served is an embedded server without a proxy before it, and with all that it has: HTTP, and projections that can be waited for.
