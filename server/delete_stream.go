@@ -2,7 +2,6 @@ package server
 
 import (
 	"fmt"
-	"math"
 	"strings"
 	"time"
 
@@ -85,7 +84,7 @@ func (w *writer) undeletionBy(stream string, d *decision) (undeletion, error) {
 		return undeletion{}, err
 	}
 	if info.deleted { // a real server counts on from the tombstone
-		return undeletion{stream: of, from: math.MinInt64}, nil
+		return undeletion{stream: of, from: w.server.dialect.softDelete() + 1}, nil
 	}
 	return undeletion{stream: of, from: info.last + 1}, nil
 }

@@ -30,7 +30,8 @@ func httpSide(t *testing.T) (url string, isReal bool) {
 		t.Cleanup(func() { keepResult(t) })
 		return strings.TrimSuffix(url, "/"), true
 	}
-	s, err := server.Start(server.Config{})
+	differs(t)
+	s, err := server.Start(server.Config{Dialect: spoken(t)})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	return s.HTTPURL(), false

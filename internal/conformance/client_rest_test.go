@@ -22,8 +22,12 @@ func TestClientAuthenticate(t *testing.T) {
 func TestClientScavenge(t *testing.T) {
 	ctx := within(t)
 	client := serve(t).Client(t)
-	_, err := client.Scavenge(ctx, eventstore.As("admin", "changeit"))
+	result, err := client.Scavenge(ctx, eventstore.As("admin", "changeit"))
 	require.NoError(t, err)
 	_, err = client.Scavenge(ctx, eventstore.As("ops", "changeit"))
+	if result.ID != "" && err != nil { // from 5.0 on the first may go on
+		require.ErrorIs(t, err, eventstore.ErrScavengeInProgress)
+		return
+	}
 	require.NoError(t, err)
 }

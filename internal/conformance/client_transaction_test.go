@@ -30,10 +30,13 @@ func TestClientTransaction(t *testing.T) {
 	for i, e := range slice.Events {
 		isNumbered(t, i, e)
 	}
+	first := result.Position
 	result, err = tx.Commit(ctx)
 	require.NoError(t, err, "again")
 	require.Equal(t, []eventstore.ExpectedVersion{0, 2}, []eventstore.ExpectedVersion{result.First, result.Last})
-	require.Equal(t, eventstore.Position{Commit: -1, Prepare: -1}, result.Position)
+	if result.Position != first { // servers from 20.6 on tell it again
+		require.Equal(t, eventstore.Position{Commit: -1, Prepare: -1}, result.Position)
+	}
 }
 
 func TestClientTransactionErrors(t *testing.T) {

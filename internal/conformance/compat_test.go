@@ -54,7 +54,8 @@ func serve(t *testing.T, opts ...eventstoretest.Option) *eventstoretest.Server {
 			keepResult(t)
 		}
 	})
-	srv = eventstoretest.Run(t, opts...)
+	srv = eventstoretest.Run(t, inDialect(t, opts)...)
+	speaks(t, srv)
 	return srv
 }
 

@@ -81,6 +81,7 @@ func dialRaw(tb testing.TB, srv dialer) *peer {
 // dial connects a peer that reads when begin is closed, or at once without it.
 func dial(tb testing.TB, srv dialer, mute bool, begin <-chan struct{}) *peer {
 	tb.Helper()
+	framesAreKnown(tb, srv)
 	u, err := url.Parse(srv.DirectURL())
 	require.NoError(tb, err)
 	ctx, cancel := context.WithTimeout(tb.Context(), hang)

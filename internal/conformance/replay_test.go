@@ -43,7 +43,7 @@ func TestReplay(t *testing.T) {
 				p = replay.playing
 			case modeTimed:
 				synctest.Test(t, func(t *testing.T) {
-					timed := newTimedPlayer(t, eventstoretest.Run(t, eventstoretest.InMemory(), speaks(rec.dialect())), rec, lines)
+					timed := newTimedPlayer(t, eventstoretest.Run(t, eventstoretest.InMemory(), speaking(rec.dialect())), rec, lines)
 					timed.play()
 					p = timed.playing
 				})
@@ -67,11 +67,6 @@ func (r *recording) dialect() server.Dialect {
 		return server.Dialect{} // of 4.1.4
 	}
 	return d
-}
-
-// speaks has the embedded server speak a dialect.
-func speaks(d server.Dialect) eventstoretest.Option {
-	return eventstoretest.WithServer(server.Config{Dialect: d})
 }
 
 // served is an embedded server without a proxy before it, and with all that it has: HTTP, and projections that can be waited for.
