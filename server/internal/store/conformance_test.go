@@ -18,11 +18,23 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestMemory(t *testing.T) {
-	Conformance(t, func(testing.TB) store.Store { return store.NewMemory(100) })
+	Conformance(t, 500, func(testing.TB) store.Store { return store.NewMemory(100) })
 }
 
-// Conformance is what every store must do. open returns an empty one whose first record goes to position 100.
-func Conformance(t *testing.T, open func(testing.TB) store.Store) {
+func TestDisk(t *testing.T) {
+	Conformance(t, 60, func(tb testing.TB) store.Store { tb.Helper(); return openDisk(tb, tb.TempDir()) })
+}
+
+func openDisk(tb testing.TB, folder string) *store.Disk {
+	tb.Helper()
+	d, err := store.OpenDisk(folder, 100)
+	require.NoError(tb, err)
+	return d
+}
+
+// Conformance is what every store must do. open returns an empty one whose first record goes to position 100. Tests with
+// readers beside the writer have so many commits.
+func Conformance(t *testing.T, commits int, open func(testing.TB) store.Store) {
 	t.Helper()
 	tests := map[string]func(*testing.T, *log){
 		"an empty log":                    testEmpty,
@@ -46,7 +58,7 @@ func Conformance(t *testing.T, open func(testing.TB) store.Store) {
 		t.Run(name, func(t *testing.T) {
 			s := open(t)
 			t.Cleanup(func() { require.NoError(t, s.Close()) })
-			test(t, &log{t: t, Store: s, end: 100})
+			test(t, &log{t: t, Store: s, end: 100, commits: commits})
 		})
 	}
 }
@@ -55,7 +67,8 @@ func Conformance(t *testing.T, open func(testing.TB) store.Store) {
 type log struct {
 	t testing.TB
 	store.Store
-	end int64
+	end     int64
+	commits int
 }
 
 // stage stages an event, whose Encoded names it, and returns its position.
@@ -464,7 +477,8 @@ func testNoScavenge(t *testing.T, l *log) {
 // testScavengeBeside has a scavenge and readers run while the writer goes on. Of each stream the last event stays.
 func testScavengeBeside(t *testing.T, l *log) {
 	t.Helper()
-	const streams, rounds, scavenges = 20, 50, 20
+	const streams, rounds = 20, 50
+	scavenges := l.commits / 25
 	write := func(round int64) {
 		for s := range streams {
 			l.stage(fmt.Sprint("s", s), round)
@@ -535,7 +549,7 @@ func testScavengeBeside(t *testing.T, l *log) {
 // testConcurrency has readers check that each commit, of one event in each of two streams, appears whole.
 func testConcurrency(t *testing.T, l *log) {
 	t.Helper()
-	const commits = 500
+	commits := int64(l.commits)
 	var readers sync.WaitGroup
 	for range 4 {
 		readers.Go(func() {
@@ -556,7 +570,7 @@ func testConcurrency(t *testing.T, l *log) {
 			}
 		})
 	}
-	for n := range int64(commits) {
+	for n := range commits {
 		l.stage("a", n)
 		l.stage("b", n)
 		l.commit()

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"math/bits"
 	"sort"
@@ -25,6 +26,8 @@ type Memory struct {
 	block  []Record // room for the next records: one allocation for many of them
 	recent *stream  // that was looked for last: a write asks for its stream several times
 }
+
+var errNoWayBack = errors.New("what was staged in memory cannot be taken back")
 
 // blockSize is how many records are allocated together.
 const blockSize = 128
@@ -141,6 +144,14 @@ func (m *Memory) stage(r *Record) error {
 func (m *Memory) Commit() error {
 	tip := m.staged
 	m.tip.Store(&tip)
+	return nil
+}
+
+// Rollback implements Store. Nothing here fails but what was never in order.
+func (m *Memory) Rollback() error {
+	if tip := m.Tip(); m.staged != tip || m.last.Commit >= tip.End {
+		return errNoWayBack
+	}
 	return nil
 }
 

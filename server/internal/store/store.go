@@ -96,9 +96,13 @@ type Store interface {
 	// Stage adds records behind all others; end is the position behind the last of them. Readers do not see them before
 	// Commit. The records are copied; what they alias must not change any more. For the writer only.
 	Stage(end int64, records ...Record) error
-	// Commit makes everything staged visible and lasting, all at once. After an error nothing that was staged may be
-	// relied on, and nothing more can be staged. For the writer only.
+	// Commit makes everything staged visible and lasting, all at once. When it returns without an error, what was staged is
+	// as safe as the store can make it. After an error one calls Rollback. For the writer only.
 	Commit() error
+	// Rollback takes back what was staged, also after an error of Stage or Commit, and one goes on as if it had never been. An
+	// error says that this cannot be done: what was staged may be there or not, and nothing can be staged any more; what was
+	// committed before can still be read. For the writer only.
+	Rollback() error
 	// Scavenge finds the committed records that drop wants to be gone, asking for each of them in the order of the log. An
 	// error of drop ends it. It changes nothing yet: what it found is gone when the writer has applied it. The last event of
 	// a stream without a tombstone must stay, since the stream's head goes by it. One Scavenge at a time, from any
@@ -113,8 +117,8 @@ type Store interface {
 
 // Scavenged is what a Scavenge found.
 type Scavenged interface {
-	// Apply removes some of it, so little that the writer is not kept long, and reports whether there is more. For the writer
-	// only.
+	// Apply removes some of it, so little that the writer is not kept long, and reports whether there is more. An error
+	// leaves that part as it was, and so does who does not go on. For the writer only.
 	Apply() (more bool, err error)
 }
 
