@@ -8,7 +8,7 @@
 //	}
 //
 // The server is the embedded one of package server, in the test's own process and gone with the test, or the real one
-// that the variable EVENTSTORE_TEST_TCP names: the same test runs on both.
+// that the variable EVENTSTORE_TEST_TCP names: the same test runs on both. With EVENTSTORE_TEST_DISK=1 the embedded server keeps its log on disk, in a folder of the test.
 //
 // # The proxy
 //

@@ -18,6 +18,9 @@ import (
 // environment names the real server to test against: a whole target, such as tcp://admin:changeit@127.0.0.1:1113.
 const environment = "EVENTSTORE_TEST_TCP"
 
+// envDisk has the embedded server keep its log on disk when it is set.
+const envDisk = "EVENTSTORE_TEST_DISK"
+
 // environmentHTTP names its HTTP side, such as http://127.0.0.1:2113.
 const environmentHTTP = "EVENTSTORE_TEST_HTTP"
 
@@ -94,6 +97,9 @@ func (s *Server) startEmbedded(cfg *config) (plain string, err error) {
 	if s.identity != nil {
 		cfg.server.Secure = cmp.Or(cfg.server.Secure, "127.0.0.1:0")
 		cfg.server.TLS = s.identity.keys
+	}
+	if cfg.server.DB == "" && os.Getenv(envDisk) != "" {
+		cfg.server.DB = s.tb.TempDir()
 	}
 	srv, err := server.Start(cfg.server)
 	if err != nil {

@@ -350,7 +350,7 @@ func TestGroupsOfManyConnections(t *testing.T) {
 // is one event, written, delivered and acked.
 func BenchmarkGroup(b *testing.B) {
 	const each, window = 100, 1000
-	s, err := Start(Config{})
+	s, err := Start(Config{DB: folder(b)})
 	require.NoError(b, err)
 	b.Cleanup(func() { require.NoError(b, s.Close()) })
 	n := &node{Server: s}

@@ -182,7 +182,7 @@ func TestETagsOverHTTP(t *testing.T) {
 func raw(t *testing.T, sent string) string {
 	t.Helper()
 	network := memnet.New()
-	s, err := Start(Config{Listen: network.Listen, HTTP: "127.0.0.1:2113"})
+	s, err := Start(Config{Listen: network.Listen, HTTP: "127.0.0.1:2113", DB: folder(t)})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	c, err := network.Dial(t.Context(), "tcp", "127.0.0.1:2113")
@@ -249,7 +249,7 @@ func TestReasonsOnTheWire(t *testing.T) {
 
 // TestShutdownOverHTTP: the server ends, whether its answer comes through or not.
 func TestShutdownOverHTTP(t *testing.T) {
-	s, err := Start(Config{})
+	s, err := Start(Config{DB: folder(t)})
 	require.NoError(t, err)
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.HTTPURL()+"/admin/shutdown", nil)
 	require.NoError(t, err)

@@ -24,7 +24,7 @@ func runWithClock(t *testing.T) (*peer, *clock) {
 	c := new(clock)
 	c.at.Store(time.Date(2020, 1, 2, 3, 4, 5, 678_900_000, time.UTC).UnixNano())
 	network := memnet.New()
-	s, err := Start(Config{Listen: network.Listen, Now: c.now})
+	s, err := Start(Config{Listen: network.Listen, Now: c.now, DB: folder(t)})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	return (&node{Server: s, network: network}).peer(t), c

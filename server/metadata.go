@@ -109,6 +109,13 @@ func (c *metadataCache) get(stream string, number int64) *metadata {
 	return nil
 }
 
+// forget empties the cache: something in it was not written after all.
+func (c *metadataCache) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.parsed = nil
+}
+
 func (c *metadataCache) put(stream string, number int64, m *metadata) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -217,7 +224,7 @@ func (v view) metadata(stream string, number int64) (*metadata, error) {
 		return nil, err
 	}
 	m := parseMetadata(&event)
-	v.cache.put(strings.Clone(stream), number, m) // also what is only staged: a server that fails to store it ends
+	v.cache.put(strings.Clone(stream), number, m) // also what is only staged: when it cannot be stored the writer forgets all
 	return m, nil
 }
 

@@ -528,7 +528,16 @@ func follow(t *testing.T, r *rapid.T, steps []modelStep) {
 
 // TestTheServerFollowsItsModel: writes with every expected version and ids that come again, deletes, metadata, transactions
 // and scavenges are answered as the model says, and leave what it says. SEEDS is how many runs of 20, SEED only one.
-func TestTheServerFollowsItsModel(t *testing.T) {
+func TestTheServerFollowsItsModel(t *testing.T) { followModel(t, "20", 20) }
+
+// TestTheServerOnDiskFollowsItsModel is the same with a log on disk.
+func TestTheServerOnDiskFollowsItsModel(t *testing.T) {
+	t.Setenv(onDisk, "1")
+	followModel(t, "5", 4)
+}
+
+func followModel(t *testing.T, checks string, seeds int) {
+	t.Helper()
 	set := func(name, value string) {
 		f := flag.Lookup(name)
 		before := f.Value.String()
@@ -546,8 +555,8 @@ func TestTheServerFollowsItsModel(t *testing.T) {
 		rapid.Check(t, property) // as rapid said how to repeat it
 		return
 	}
-	set("rapid.checks", "20")
-	for seed := range faultnet.Seeds(t, 20) {
+	set("rapid.checks", checks)
+	for seed := range faultnet.Seeds(t, seeds) {
 		set("rapid.seed", strconv.FormatUint(seed<<20|1, 10)) // its checks have seeds behind it, and 0 is none
 		rapid.Check(t, property)
 	}

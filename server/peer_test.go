@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/binary"
+	"os"
 	"testing"
 
 	"github.com/google/uuid"
@@ -22,11 +23,23 @@ type node struct {
 	network *memnet.Network
 }
 
+// onDisk has all tests run with a server on disk.
+const onDisk = "EVENTSTORE_TEST_DISK"
+
+// folder is where the server of a test keeps its log: "" for memory.
+func folder(tb testing.TB) string {
+	tb.Helper()
+	if os.Getenv(onDisk) == "" {
+		return ""
+	}
+	return tb.TempDir()
+}
+
 // run starts a server that ends with the test.
 func run(tb testing.TB, opts ...memnet.Option) *node {
 	tb.Helper()
 	network := memnet.New(opts...)
-	s, err := Start(Config{Listen: network.Listen})
+	s, err := Start(Config{Listen: network.Listen, DB: folder(tb)})
 	require.NoError(tb, err)
 	tb.Cleanup(func() { require.NoError(tb, s.Close()) })
 	return &node{Server: s, network: network}

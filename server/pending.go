@@ -35,6 +35,8 @@ type transactions struct {
 	size  int
 	byID  map[int64]*transaction
 	used  list.List // the one that was used last is at the back
+
+	touched []*transaction // by the batch at hand
 }
 
 func newTransactions(limit int) transactions {
@@ -46,13 +48,33 @@ func (all *transactions) find(id int64) *transaction {
 	t := all.byID[id]
 	if t != nil {
 		all.used.MoveToBack(t.used)
+		all.touched = append(all.touched, t)
 	}
 	return t
+}
+
+// settle ends a batch. When that was not stored, nobody knows what its transactions hold: they are forgotten.
+func (all *transactions) settle(stored bool) {
+	for _, t := range all.touched {
+		if !stored && all.byID[t.id] == t {
+			all.forget(t)
+		}
+	}
+	clear(all.touched)
+	all.touched = all.touched[:0]
+}
+
+func (all *transactions) forget(t *transaction) {
+	all.used.Remove(t.used)
+	delete(all.byID, t.id)
+	all.size -= t.size
+	t.events = nil
 }
 
 func (all *transactions) add(t *transaction) {
 	t.used = all.used.PushBack(t)
 	all.byID[t.id] = t
+	all.touched = append(all.touched, t)
 	all.grow(t, transactionSize+len(t.stream))
 }
 
@@ -76,9 +98,6 @@ func (all *transactions) grow(t *transaction, by int) {
 	t.size += by
 	all.size += by
 	for all.size > all.limit {
-		oldest := all.used.Remove(all.used.Front()).(*transaction)
-		delete(all.byID, oldest.id)
-		all.size -= oldest.size
-		oldest.events = nil
+		all.forget(all.used.Front().Value.(*transaction))
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/goeventstore/eventstore/server/internal/store"
 )
@@ -43,9 +44,10 @@ const (
 
 // linkBatch are links on their way to the writer. The buffers belong to the projector and are used again.
 type linkBatch struct {
-	links []link
-	buf   []byte        // what links alias
-	done  chan struct{} // the writer sends when they are committed
+	links  []link
+	buf    []byte        // what links alias
+	done   chan struct{} // the writer sends when they are committed, or could not be
+	failed bool          // they could not; for who has heard of done
 }
 
 // link is one event of an index stream.
@@ -77,7 +79,9 @@ func (p *projector) run() {
 				return
 			}
 		}
-		more, err = p.step()
+		if more, err = p.step(); errors.Is(err, errNotStored) {
+			more, err = true, p.rest()
+		}
 	}
 	if !errors.Is(err, errServerClosed) {
 		p.server.log.LogAttrs(context.Background(), slog.LevelError, "the projections failed", slog.Any("err", err))
@@ -87,6 +91,7 @@ func (p *projector) run() {
 // step indexes what one batch holds of what follows, and reports whether there is more.
 func (p *projector) step() (more bool, err error) {
 	p.turn()
+	from := p.next
 	at := p.server.store.Tip().Commit
 	p.seen = [projectionsCount]int64{}
 	p.batch.links, p.batch.buf = p.batch.links[:0], p.batch.buf[:0]
@@ -106,7 +111,9 @@ func (p *projector) step() (more bool, err error) {
 		err = failed
 	}
 	if err == nil && len(p.batch.links) > 0 {
-		err = p.write()
+		if err = p.write(); err != nil {
+			p.next = from
+		}
 	}
 	if err == nil {
 		p.indexedTo(at, !more)
@@ -120,6 +127,24 @@ func (p *projector) write() error {
 	signal(p.server.writer.wake)
 	select {
 	case <-p.batch.done:
+		if p.batch.failed {
+			p.batch.failed = false
+			return errNotStored
+		}
+		return nil
+	case <-p.server.stop:
+		return errServerClosed
+	}
+}
+
+// storeAgain is how long the projections wait before they try again to write what could not be stored.
+const storeAgain = time.Second
+
+func (p *projector) rest() error {
+	timer := time.NewTimer(storeAgain)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
 		return nil
 	case <-p.server.stop:
 		return errServerClosed

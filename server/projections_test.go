@@ -23,7 +23,7 @@ import (
 func runProjected(tb testing.TB) *node {
 	tb.Helper()
 	network := memnet.New()
-	s, err := Start(Config{Listen: network.Listen, Projections: true})
+	s, err := Start(Config{Listen: network.Listen, Projections: true, DB: folder(tb)})
 	require.NoError(tb, err)
 	tb.Cleanup(func() { require.NoError(tb, s.Close()) })
 	return &node{Server: s, network: network}

@@ -143,38 +143,35 @@ func (s *scavenge) goes(r *store.Record) (bool, error) {
 }
 
 // stepScavenge removes some of what a run found. Behind the last of it the run is completed.
-func (w *writer) stepScavenge() error {
+func (w *writer) stepScavenge() {
 	s := w.scavenge
 	if s.found != nil {
-		switch more, err := s.found.Apply(); {
-		case err != nil:
-			return err
-		case more:
+		more, err := s.found.Apply()
+		if err == nil && more {
 			signal(w.scavenging)
-			return nil
+			return
 		}
+		s.err = err
 	}
 	w.scavenge = nil
-	w.streams = w.streams[:0]
-	w.moment = w.now()
+	w.begin()
 	result, text := pb.ScavengeDatabaseCompleted_Success, (*string)(nil)
 	name := scavengeResultSucceeded
 	if s.err != nil {
 		failure := fmt.Sprintf("Error while scavenging DB: %s.", s.err)
 		result, text, name = pb.ScavengeDatabaseCompleted_Failed, &failure, scavengeResultFailed
 	}
-	if err := w.traceCompleted(s, name, text); err != nil {
-		return err
+	err := w.traceCompleted(s, name, text)
+	if err == nil {
+		err = w.store.Commit()
 	}
-	if err := w.store.Commit(); err != nil {
-		return err
+	if err != nil { // what is gone is gone, whether it stands in the log or not
+		w.takeBack(err)
+	} else {
+		w.committed()
 	}
-	if err := w.takeUp(); err != nil {
-		return err
-	}
-	w.publish()
 	if s.request == nil { // answered long ago
-		return nil
+		return
 	}
 	m := &pb.ScavengeDatabaseCompleted{Result: &result, Error: text, TotalSpaceSaved: &s.saved}
 	took := int32(min(time.Since(s.began).Milliseconds(), 1<<31-1))
@@ -182,7 +179,6 @@ func (w *writer) stepScavenge() error {
 	s.request.scavenged = m
 	w.answer(s.request)
 	w.sendAnswers()
-	return nil
 }
 
 // traceCompleted writes the last event of a run's stream, and the links to all that there are: a real server writes the

@@ -280,6 +280,7 @@ func TestTracesThatCannotBeWritten(t *testing.T) {
 
 // TestScavengeFreesMemory: of 100 events one stays, and so does about a hundredth of what they took.
 func TestScavengeFreesMemory(t *testing.T) {
+	t.Setenv(onDisk, "") // there is nothing to free in memory then
 	n := run(t)
 	p := n.peer(t)
 	p.metadata("s", `{"$maxCount":200}`)

@@ -26,6 +26,13 @@ type Config struct {
 	// in $ce-CATEGORY, by type in $et-TYPE, the streams in $streams and by category in $category-CATEGORY. The links come
 	// shortly after their events, in the order of the log; see Server.WaitForProjections.
 	Projections bool
+	// DB is the folder of the log, which is made when there is none: what an answer calls written is on disk then, and the next
+	// server with this folder goes on with it. One server may have it open. "" means that the log is in memory, and gone with
+	// the server.
+	//
+	// Transactions that are not committed end with the server, and of the events that were written last some 16,000 are
+	// remembered by their ids. A full disk refuses writes until there is room; reads go on.
+	DB string
 	// Secure is a second address, for connections with TLS from the first byte; "" means that none is offered. It needs TLS.
 	Secure string
 	// Dialect is which generation of servers this one speaks like; the zero value is 4.1.
@@ -116,7 +123,20 @@ func Start(cfg Config) (*Server, error) {
 	if cfg.NewID == nil {
 		cfg.NewID = uuid.New
 	}
-	listener, scheme, err := listenTCP(&cfg)
+	log, err := openStore(cfg.DB)
+	if err != nil {
+		return nil, fmt.Errorf("open the log: %w", err)
+	}
+	s, err := start(&cfg, log, now)
+	if err != nil {
+		return nil, errors.Join(err, log.Close())
+	}
+	return s, nil
+}
+
+// start starts a server on a log.
+func start(cfg *Config, log store.Store, now func() time.Time) (*Server, error) {
+	listener, scheme, err := listenTCP(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -126,24 +146,20 @@ func Start(cfg Config) (*Server, error) {
 		url:      scheme + reachable(listener.Addr().String()),
 		dialect:  cfg.Dialect,
 		now:      now,
-		store:    store.NewMemory(firstPosition),
+		store:    log,
 		stop:     make(chan struct{}),
 		sessions: make(map[*session]struct{}),
 	}
 	s.settings.Store(builtInSettings)
 	s.writer = newWriter(s, cfg.NewID)
 	s.groups = newGroupService(s)
-	err = s.writer.begin()
-	if err == nil {
-		err = s.groups.load()
-	}
-	if err != nil {
-		err = fmt.Errorf("begin the log: %w", err)
+	if err = s.goOn(); err != nil {
+		err = fmt.Errorf("take up the log: %w", err)
 	} else {
-		s.secure, err = listenSecure(&cfg)
+		s.secure, err = listenSecure(cfg)
 	}
 	if err == nil && cfg.HTTP != Off {
-		s.http, err = s.listenHTTP(&cfg)
+		s.http, err = s.listenHTTP(cfg)
 	}
 	if err != nil {
 		_ = listener.Close()
@@ -200,7 +216,7 @@ func (s *Server) SecureURL() string {
 }
 
 // Close ends the server and all its connections, and returns when its last goroutine has ended. What was written is
-// gone. Further calls wait for the first and return the same.
+// gone, unless there is a folder for it. Further calls wait for the first and return the same.
 func (s *Server) Close() error {
 	s.closeOnce.Do(func() {
 		close(s.stop)

@@ -376,7 +376,7 @@ func TestFirstFrameDeadline(t *testing.T) {
 // TestMain.
 func TestCloseEndsEverything(t *testing.T) {
 	network := memnet.New()
-	s, err := Start(Config{Listen: network.Listen})
+	s, err := Start(Config{Listen: network.Listen, DB: folder(t)})
 	require.NoError(t, err)
 	n := &node{Server: s, network: network}
 	var peers []*peer
@@ -446,16 +446,22 @@ type brokenStore struct{ store.Store }
 
 func (brokenStore) Commit() error { return errors.New("the disk is full") }
 
-// TestAStoreThatFails: what is stored is not known any more, so every connection ends and none is taken.
+func (brokenStore) Rollback() error { return errors.New("and who knows what is on it") }
+
+// TestAStoreThatFails: whether it was stored is not known. It is not written any more, and reads go on.
 func TestAStoreThatFails(t *testing.T) {
 	n := run(t)
-	n.writer.store = brokenStore{n.store} // it is not used before the first request
 	p, other := n.peer(t), n.peer(t)
-	p.send(&messages.Append{Stream: "s", Expected: expectAny, Events: events("a")})
-	require.Empty(t, p.closed())
-	require.Empty(t, other.closed())
-	_, err := n.network.Dial(t.Context(), "tcp", n.listener.Addr().String())
-	require.Error(t, err)
+	p.appended("before", expectAny, "x")
+	n.writer.store = brokenStore{n.store} // the writer waits for its next request
+	require.Equal(t, messages.CommitTimeout, p.append("s", expectAny, "a").Result)
+	for range 2 {
+		refused := other.call(&messages.Append{Stream: "s", Expected: expectAny, Events: events("b")})
+		require.Equal(t, messages.BadRequest, refused.command)
+		require.Equal(t, textNotStored, string(refused.body))
+	}
+	require.Equal(t, messages.ReadStreamNoStream, other.forward("s", 0, 9).result)
+	require.Equal(t, messages.ReadEventSuccess, n.peer(t).readEvent("before", 0).Result)
 }
 
 // TestGarbage throws bytes at the server: whatever happens, it lives.

@@ -150,6 +150,9 @@ func (w *writer) sendAnswers() {
 
 // appendAnswer appends the answer as a frame that EndFrame finishes. Encoding into memory does not fail.
 func (r *request) appendAnswer(b []byte) []byte {
+	if r.refusal != "" {
+		return append(messages.AppendFrameStart(b, messages.BadRequest, r.id, nil), r.refusal...)
+	}
 	d := &r.session.server.dialect
 	d.adapt(&r.answer)
 	switch r.command {

@@ -59,9 +59,10 @@ var builtInUsers = sync.OnceValue(func() []userData {
 	return made
 })
 
-// begin writes the events with which a log begins, in the order of a real server. Nobody reads yet.
-func (w *writer) begin() error {
-	now := w.now()
+// beginLog writes the events with which a log begins, in the order of a real server. Nobody reads yet.
+func (w *writer) beginLog() error {
+	w.begin()
+	now := w.moment
 	made := builtInUsers()
 	for i := range made {
 		if err := w.first(metaPrefix+userPrefix+made[i].LoginName, 0, jsonEvent(typeMetadata, []byte(userMetadata)), now); err != nil {

@@ -31,6 +31,10 @@ type writer struct {
 	targets []*subscription
 	late    late
 
+	mark     uint32 // of the ids, before the batch at hand
+	refusing bool   // the last batch could not be stored
+	failed   error  // why nothing can be stored any more
+
 	moment  time.Time // when the batch at hand was taken: the time stamp of its events
 	answers answers
 
@@ -69,6 +73,7 @@ type request struct {
 	answer      messages.AppendCompleted
 	own         chan messages.AppendCompleted   // of a request of the server's own, without a session: where the answer goes
 	done        func(*messages.AppendCompleted) // likewise, for one that nobody waits for; it must not block
+	refusal     string                          // instead of an answer: why it could not be stored
 	links       *linkBatch                      // of the projections, instead of all that
 }
 
@@ -135,10 +140,7 @@ func (w *writer) run() {
 			w.answerLate()
 			continue
 		case <-w.scavenging:
-			if err := w.stepScavenge(); err != nil {
-				w.fail(err)
-				return
-			}
+			w.stepScavenge()
 			continue
 		}
 		w.mu.Lock()
@@ -150,10 +152,7 @@ func (w *writer) run() {
 		}
 		for rest := taken; len(rest) > 0; {
 			n := min(len(rest), maxBatch)
-			if err := w.commit(rest[:n]); err != nil {
-				w.fail(err)
-				return
-			}
+			w.commit(rest[:n])
 			rest = rest[n:]
 		}
 		clear(taken)
@@ -161,29 +160,12 @@ func (w *writer) run() {
 }
 
 // commit decides, stores and answers a batch.
-func (w *writer) commit(batch []*request) error {
-	w.streams = w.streams[:0]
-	w.moment = w.now()
-	for _, r := range batch { // decide will look for them
-		for i := range r.write.Events {
-			w.ids.Prefetch(r.write.Events[i].ID)
-		}
+func (w *writer) commit(batch []*request) {
+	if err := w.storeAll(batch); err != nil {
+		w.refuse(batch, err)
+		return
 	}
-	for _, r := range batch {
-		if r.own != nil || r.done != nil {
-			w.identify(r)
-		}
-		if err := w.serve(r); err != nil {
-			return err
-		}
-	}
-	if err := w.store.Commit(); err != nil {
-		return err
-	}
-	if err := w.takeUp(); err != nil {
-		return err
-	}
-	w.publish()
+	w.committed()
 	for _, r := range batch {
 		switch {
 		case r.answer.Result == messages.CommitTimeout:
@@ -199,7 +181,47 @@ func (w *writer) commit(batch []*request) error {
 		}
 	}
 	w.sendAnswers()
-	return nil
+}
+
+// storeAll decides a batch and stores what it adds.
+func (w *writer) storeAll(batch []*request) error {
+	if w.begin(); w.failed != nil {
+		return w.failed
+	}
+	for _, r := range batch { // decide will look for them
+		for i := range r.write.Events {
+			w.ids.Prefetch(r.write.Events[i].ID)
+		}
+	}
+	for _, r := range batch {
+		if r.own != nil || r.done != nil {
+			w.identify(r)
+		}
+		if err := w.serve(r); err != nil {
+			return err
+		}
+	}
+	return w.store.Commit()
+}
+
+// begin begins to stage what is committed together.
+func (w *writer) begin() {
+	w.streams = w.streams[:0]
+	w.moment = w.now()
+	w.mark = w.ids.Mark()
+}
+
+// committed tells what was stored.
+func (w *writer) committed() {
+	w.transactions.settle(true)
+	if err := w.takeUp(); err != nil {
+		w.server.log.LogAttrs(context.Background(), slog.LevelError, "the settings could not be read", slog.Any("err", err))
+	}
+	w.publish()
+	if w.refusing {
+		w.refusing = false
+		w.server.log.LogAttrs(context.Background(), slog.LevelInfo, "the store takes writes again")
+	}
 }
 
 // takeUp makes the server itself go by what was committed: settings and users take effect before the answer.
@@ -242,13 +264,6 @@ func (w *writer) serve(r *request) error {
 	default:
 		return w.startScavenge(r)
 	}
-}
-
-// fail ends the server's connections: a store that failed cannot tell any more what is stored.
-func (w *writer) fail(err error) {
-	w.server.log.LogAttrs(context.Background(), slog.LevelError, "the store failed", slog.Any("err", err))
-	_ = w.server.listener.Close()
-	w.server.endSessions(err)
 }
 
 // staged is the log with all that was staged.

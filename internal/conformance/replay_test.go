@@ -3,6 +3,7 @@ package conformance_test
 import (
 	"context"
 	"net"
+	"os"
 	"path"
 	"path/filepath"
 	"strings"
@@ -29,6 +30,9 @@ func TestReplay(t *testing.T) {
 			lines, err := readCapture(filepath.Join(capturesDir, filepath.FromSlash(rec.path)))
 			require.NoError(t, err)
 			answers := requireDecodes(t, lines)
+			if os.Getenv(onDisk) != "" && strings.HasSuffix(rec.path, "/persistent-park-replay.jsonl") {
+				t.Skip("the recording reads parked messages right behind the naks, and does not wait for a disk to have them")
+			}
 			var p *playing
 			switch rec.mode {
 			case modeReplay:
@@ -75,8 +79,14 @@ type served struct {
 	*server.Server
 }
 
+// onDisk has the embedded servers keep their logs on disk when it is set, also those of eventstoretest.
+const onDisk = "EVENTSTORE_TEST_DISK"
+
 func newServed(tb testing.TB, cfg server.Config) *served {
 	tb.Helper()
+	if os.Getenv(onDisk) != "" {
+		cfg.DB = tb.TempDir()
+	}
 	srv, err := server.Start(cfg)
 	require.NoError(tb, err)
 	tb.Cleanup(func() { require.NoError(tb, srv.Close()) })

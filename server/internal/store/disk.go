@@ -35,10 +35,10 @@ type Disk struct {
 	staged  Tip
 	last    Position // of the record that was staged last
 	order   []stagedRecord
-	streams map[string]*stagedStream // that something is staged for
-	room    []Record                 // for the next records: one allocation for many of them
-	buf     []byte                   // blocks on their way
-	failed  error                    // why nothing can be written any more
+	streams map[headName]*stagedStream // that something is staged for
+	room    []Record                   // for the next records: one allocation for many of them
+	buf     []byte                     // blocks on their way
+	failed  error                      // why nothing can be written any more
 }
 
 type stagedRecord struct {
@@ -110,7 +110,8 @@ func (d *Disk) stage(r *Record) error {
 }
 
 // stagedStream returns a stream to stage something for.
-func (d *Disk) stagedStream(name string) (*stagedStream, error) {
+func (d *Disk) stagedStream(stream string) (*stagedStream, error) {
+	name := nameOf(stream)
 	if s := d.streams[name]; s != nil {
 		return s, nil
 	}

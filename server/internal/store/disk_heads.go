@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 	"sync"
 
 	"go.etcd.io/bbolt"
@@ -31,8 +32,26 @@ func (h *head) follow(r *Record) {
 // all are forgotten when there are too many.
 type heads struct {
 	mu      sync.RWMutex
-	byName  map[string]head
+	byName  map[headName]head
 	commits uint64 // who looked into the file before another commit must not say what it found there
+}
+
+// headName is the name of a stream, or of the one whose metastream it is: that costs no new text.
+type headName struct {
+	name string
+	meta bool
+}
+
+func nameOf(stream string) headName {
+	of, meta := strings.CutPrefix(stream, MetastreamPrefix)
+	return headName{of, meta}
+}
+
+func (n headName) String() string {
+	if n.meta {
+		return MetastreamPrefix + n.name
+	}
+	return n.name
 }
 
 const (
@@ -40,7 +59,7 @@ const (
 	maxHeadName = 1024 // longer names are not remembered
 )
 
-func (h *heads) find(name string) (found head, ok bool, commits uint64) {
+func (h *heads) find(name headName) (found head, ok bool, commits uint64) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	found, ok = h.byName[name]
@@ -48,7 +67,7 @@ func (h *heads) find(name string) (found head, ok bool, commits uint64) {
 }
 
 // found remembers what the file had of a stream.
-func (h *heads) found(name string, found head, commits uint64) {
+func (h *heads) found(name headName, found head, commits uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.commits == commits {
@@ -57,7 +76,7 @@ func (h *heads) found(name string, found head, commits uint64) {
 }
 
 // committed remembers what was written.
-func (h *heads) committed(streams map[string]*stagedStream) {
+func (h *heads) committed(streams map[headName]*stagedStream) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.commits++
@@ -74,27 +93,30 @@ func (h *heads) clear() {
 	h.byName = nil
 }
 
-func (h *heads) remember(name string, is head) {
-	if len(name) > maxHeadName {
+func (h *heads) remember(name headName, is head) {
+	if len(name.name) > maxHeadName {
 		return
 	}
 	if h.byName == nil || len(h.byName) >= maxHeads {
-		h.byName = make(map[string]head)
+		h.byName = make(map[headName]head)
+	}
+	if _, ok := h.byName[name]; !ok {
+		name.name = strings.Clone(name.name) // it may be a part of a frame
 	}
 	h.byName[name] = is
 }
 
 // Head implements Store.
 func (d *Disk) Head(name string, at int64) (Head, error) {
-	own, err := d.headAt(name, at)
+	own, err := d.headAt(nameOf(name), at)
 	if err != nil {
 		return Head{}, err
 	}
-	meta, err := d.headAt(MetastreamPrefix+name, at)
+	meta, err := d.headAt(headName{name, true}, at)
 	return Head{Last: own.last, Tombstoned: own.tombstoned, Meta: meta.last}, err
 }
 
-func (d *Disk) headAt(name string, at int64) (head, error) {
+func (d *Disk) headAt(name headName, at int64) (head, error) {
 	if at == Staged {
 		if s := d.streams[name]; s != nil {
 			return s.head, nil
@@ -105,14 +127,14 @@ func (d *Disk) headAt(name string, at int64) (head, error) {
 }
 
 // headOf returns the head of a stream as of a position.
-func (d *Disk) headOf(name string, at int64) (h head, err error) {
+func (d *Disk) headOf(name headName, at int64) (h head, err error) {
 	h, ok, commits := d.heads.find(name)
 	if ok && h.commit <= max(at, d.scavenged.Load()) {
 		return h, nil
 	}
 	latest := noHead
 	err = d.read(func(tx *bbolt.Tx) error {
-		if latest.id, err = streamID(tx, name); err != nil || latest.id == 0 {
+		if latest.id, err = streamID(tx, name.String()); err != nil || latest.id == 0 {
 			h = latest
 			return err
 		}

@@ -56,7 +56,7 @@ func OpenDisk(folder string, start int64) (*Disk, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Disk{db: db, commit: (*bbolt.Tx).Commit, streams: make(map[string]*stagedStream)}
+	d := &Disk{db: db, commit: (*bbolt.Tx).Commit, streams: make(map[headName]*stagedStream)}
 	if err := d.load(); err != nil {
 		_ = db.Close()
 		return nil, fmt.Errorf("%s: %w", path, err)

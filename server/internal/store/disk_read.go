@@ -162,7 +162,7 @@ func (d *Disk) LogBackward(before Position, at int64, yield func(*Record) bool) 
 
 // stagedOf returns what is staged of a stream.
 func (d *Disk) stagedOf(stream string, first, last int64) []*Record {
-	s := d.streams[stream]
+	s := d.streams[nameOf(stream)]
 	if s == nil {
 		return nil
 	}

@@ -104,6 +104,23 @@ func (m *IDs) Add(id uuid.UUID, p Place) {
 	}
 }
 
+// Mark is where the memory is now.
+func (m *IDs) Mark() uint32 { return m.end }
+
+// TakeBack forgets what was added since a mark: it was not written after all. What was forgotten for it stays forgotten.
+func (m *IDs) TakeBack(mark uint32) {
+	if m.missed.hash = 0; m.end == mark {
+		return
+	}
+	for m.end != mark && m.Len() > 0 {
+		m.end--
+		r := m.at(m.end)
+		m.size -= cost(r.Place)
+		*r = remembered{}
+	}
+	m.resize(len(m.ring)) // the table is made anew without them
+}
+
 // occupied is set in every hash, so that no slot that was ever taken is 0.
 const occupied = 1 << 31
 
