@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -142,12 +143,13 @@ func openBolt(path string) (*bbolt.DB, error) {
 		return db, nil
 	case errors.Is(err, bolterrors.ErrTimeout):
 		return nil, fmt.Errorf("the folder %s is open in another process, or twice in this one", filepath.Dir(path))
-	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrVersionMismatch), errors.Is(err, bolterrors.ErrChecksum):
-		return nil, fmt.Errorf("%s: %w, or is no database of this program: %w", path, ErrDamaged, err)
 	case errors.Is(err, ErrDamaged):
-		_ = file.Close()
+		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), file.Close())
+	case errors.As(err, new(*fs.PathError)), errors.As(err, new(syscall.Errno)):
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	default:
+		return nil, fmt.Errorf("%s: %w, or is no database of this program: %w", path, ErrDamaged, err)
 	}
-	return nil, fmt.Errorf("open %s: %w", path, err)
 }
 
 // load reads the state, and looks whether the end of the log is there.
