@@ -15,7 +15,12 @@ import (
 
 func benchClient(b *testing.B) *eventstore.Client {
 	b.Helper()
-	srv, err := server.Start(server.Config{})
+	return clientOf(b, server.Config{})
+}
+
+func clientOf(b *testing.B, cfg server.Config) *eventstore.Client {
+	b.Helper()
+	srv, err := server.Start(cfg)
 	require.NoError(b, err)
 	b.Cleanup(func() { _ = srv.Close() })
 	c, err := eventstore.Connect(b.Context(), srv.URL(), eventstore.WithCredentials("admin", "changeit"))
@@ -51,8 +56,14 @@ func BenchmarkAppend(b *testing.B) {
 }
 
 // BenchmarkReadPage measures a page of 500 events of 256 bytes, the embedded server in the same process included.
-func BenchmarkReadPage(b *testing.B) {
-	c := benchClient(b)
+func BenchmarkReadPage(b *testing.B) { readPages(b, server.Config{}) }
+
+// BenchmarkReadPageOnDisk is the same with the server's log on disk.
+func BenchmarkReadPageOnDisk(b *testing.B) { readPages(b, server.Config{DB: b.TempDir()}) }
+
+func readPages(b *testing.B, cfg server.Config) {
+	b.Helper()
+	c := clientOf(b, cfg)
 	batch := make([]eventstore.EventData, 500)
 	for i := range batch {
 		batch[i] = eventstore.EventData{Type: "happened", Data: bytes.Repeat([]byte("x"), 256)}

@@ -13,7 +13,7 @@ import (
 // dialTCP connects a raw client over the loopback interface.
 func dialTCP(b *testing.B) net.Conn {
 	b.Helper()
-	_, conn := dialServer(b, Config{})
+	_, conn := dialServer(b, Config{DB: folder(b)})
 	return conn
 }
 

@@ -1,7 +1,11 @@
 package server
 
 import (
+	"os"
 	ossignal "os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -9,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/goeventstore/eventstore/messages"
+	"github.com/goeventstore/eventstore/server/internal/store"
 )
 
 // smallFile is less than a file of bbolt becomes when it grows for the sixth time.
@@ -81,4 +86,18 @@ func TestAFileThatMayNotGrow(t *testing.T) {
 	n := runOn(t, folder)
 	require.EqualValues(t, len(kept)-1, n.view().must(t, "s").last)
 	n.peer(t).appended("s", int64(len(kept)-1), "a")
+}
+
+// touched is how many KiB of a server's file are mapped by what was read of it.
+func touched(t *testing.T, folder string) int64 {
+	t.Helper()
+	maps, err := os.ReadFile("/proc/self/smaps")
+	require.NoError(t, err)
+	_, of, found := strings.Cut(string(maps), filepath.Join(folder, store.DiskFile))
+	require.True(t, found)
+	_, rss, found := strings.Cut(of, "\nRss:")
+	require.True(t, found)
+	n, err := strconv.ParseInt(strings.Fields(rss)[0], 10, 64)
+	require.NoError(t, err)
+	return n
 }

@@ -146,6 +146,14 @@ func (s *Server) viewAt(at, end int64) view {
 	return view{store: s.store, cache: &s.metadata, now: s.now, at: at, end: end, dialect: &s.dialect}
 }
 
+// lender is the store for who is done with a record when the next one comes.
+func (v view) lender() store.Store {
+	if l, ok := v.store.(store.Lender); ok {
+		return l.Lend()
+	}
+	return v.store
+}
+
 // streamInfo is what the answers about a stream depend on.
 type streamInfo struct {
 	last        int64 // the last event number, -1 without events

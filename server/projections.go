@@ -99,7 +99,7 @@ func (p *projector) step() (more bool, err error) {
 		p.batch.buf = nil // a long name must not pin its memory
 	}
 	var failed error
-	err = p.server.store.Log(p.next, at, func(r *store.Record) bool {
+	err = p.server.view().lender().Log(p.next, at, func(r *store.Record) bool {
 		if more = len(p.batch.links) >= p.limit || len(p.batch.buf) >= maxLinkBytes; more {
 			return false
 		}

@@ -106,12 +106,12 @@ func (c *session) deliver(sub *subscription, v view, b *batch) (more bool, err e
 	}
 	switch {
 	case sub.stream == "":
-		err = v.store.Log(sub.place, v.at, yield)
+		err = v.lender().Log(sub.place, v.at, yield)
 		if err == nil && !more {
 			sub.place = store.Position{Commit: v.at + 1}
 		}
 	case sub.number != noNumber:
-		err = v.store.Events(sub.stream, sub.number, messages.DeletedNumber, v.at, yield)
+		err = v.lender().Events(sub.stream, sub.number, messages.DeletedNumber, v.at, yield)
 	}
 	if err == nil {
 		err = failed

@@ -127,7 +127,7 @@ func (r *allReader) forward(from store.Position) error {
 	case !begins && from.Commit > 0: // 0 is where the log begins, with a record that is never shown
 		return readError(fmt.Sprintf(textNoRecordBegins, from.Commit))
 	}
-	if err := cmp.Or(r.store.Log(from, r.at, r.add), r.err); err != nil || !r.any {
+	if err := cmp.Or(r.lender().Log(from, r.at, r.add), r.err); err != nil || !r.any {
 		return err
 	}
 	behind, err := r.begin(r.last.Prepare + 1)
@@ -160,7 +160,7 @@ func (r *allReader) backward(end store.Position) error {
 	if err != nil {
 		return err
 	}
-	if err := cmp.Or(r.store.LogBackward(before, r.at, r.add), r.err); err != nil || !r.any {
+	if err := cmp.Or(r.lender().LogBackward(before, r.at, r.add), r.err); err != nil || !r.any {
 		return err
 	}
 	r.page.NextCommit, r.page.NextPrepare = r.last.Commit, r.last.Prepare

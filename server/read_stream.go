@@ -184,10 +184,14 @@ func (e *encoder) read(m *messages.StreamRead, info *streamInfo, first, last int
 		add = e.ifYoung(add, oldest)
 	}
 	last = min(last, info.last)
+	from := e.store
+	if e.take == nil { // else they are kept
+		from = e.lender()
+	}
 	if m.Backward {
-		err = e.store.EventsBackward(m.Stream, first, last, e.at, add)
+		err = from.EventsBackward(m.Stream, first, last, e.at, add)
 	} else {
-		err = e.store.Events(m.Stream, first, last, e.at, add)
+		err = from.Events(m.Stream, first, last, e.at, add)
 	}
 	if err == nil {
 		err = e.err

@@ -47,7 +47,7 @@ func (w *writer) remember() error {
 	var tail []used
 	size := 0
 	tip := w.store.Tip()
-	err := w.store.LogBackward(store.Position{Commit: tip.End}, tip.Commit, func(r *store.Record) bool {
+	err := w.staged().lender().LogBackward(store.Position{Commit: tip.End}, tip.Commit, func(r *store.Record) bool {
 		if r.Kind == store.Event {
 			tail = append(tail, used{r.ID, store.Place{Stream: r.Stream, Number: r.Number}})
 			size += len(r.Encoded)

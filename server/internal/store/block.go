@@ -72,15 +72,16 @@ func openBlock(key, value []byte) ([]byte, error) {
 	return value[checksumSize:], nil
 }
 
+var errNoRecord = fmt.Errorf("%w: a record that is none", ErrDamaged)
+
 // nextStored returns the first of the records of a block, and the rest.
 func nextStored(records []byte) (s stored, rest []byte, err error) {
-	broken := fmt.Errorf("%w: a record that is none", ErrDamaged)
 	if len(records) < recordFixed {
-		return s, nil, broken
+		return s, nil, errNoRecord
 	}
 	size := int(binary.BigEndian.Uint32(records))
 	if size < recordFixed || size > len(records) {
-		return s, nil, broken
+		return s, nil, errNoRecord
 	}
 	s.raw, rest = records[:size], records[size:]
 	s.kind = Kind(s.raw[4])
@@ -92,7 +93,7 @@ func nextStored(records []byte) (s stored, rest []byte, err error) {
 	s.name, tail, ok1 = cutText(tail)
 	s.typ, s.encoded, ok2 = cutText(tail)
 	if !ok1 || !ok2 {
-		return s, nil, broken
+		return s, nil, errNoRecord
 	}
 	return s, rest, nil
 }
@@ -257,7 +258,7 @@ func (p *page) records(found []stored, backward bool) {
 	for i := range found {
 		size += len(found[i].encoded)
 	}
-	made, buf := make([]Record, len(found)), make([]byte, 0, size)
+	made, buf := p.room(len(found), size)
 	for i := range found {
 		s, r := &found[i], &made[i]
 		*r = Record{Kind: s.kind, Number: s.number, Commit: s.commit, Prepare: s.prepare, Created: s.created}
@@ -271,6 +272,22 @@ func (p *page) records(found []stored, backward bool) {
 		p.found = append(p.found, r)
 	}
 	p.bytes += size
+}
+
+// room returns memory for so many records and so many bytes of them. Records that were found before keep theirs.
+func (p *page) room(n, size int) ([]Record, []byte) {
+	if !p.lent {
+		return make([]Record, n), make([]byte, 0, size)
+	}
+	if cap(p.made)-len(p.made) < n {
+		p.made = make([]Record, 0, max(n, 2*cap(p.made)))
+	}
+	if cap(p.buf)-len(p.buf) < size {
+		p.buf = make([]byte, 0, max(size, 2*cap(p.buf)))
+	}
+	made, buf := p.made[len(p.made):len(p.made)+n], p.buf[len(p.buf):len(p.buf):len(p.buf)+size]
+	p.made, p.buf = p.made[:len(p.made)+n], p.buf[:len(p.buf)+size]
+	return made, buf
 }
 
 // again returns a text as a string, mostly that of the record before.

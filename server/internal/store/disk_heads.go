@@ -138,7 +138,7 @@ func (d *Disk) headOf(name headName, at int64) (h head, err error) {
 			h = latest
 			return err
 		}
-		f := finder{tx: tx, c: tx.Bucket(bucketStreams).Cursor(), stream: latest.id}
+		f := newFinder(tx, latest.id)
 		if err = f.last(&latest); err != nil {
 			return err
 		}
@@ -171,9 +171,13 @@ func streamID(tx *bbolt.Tx, name string) (uint64, error) {
 
 // finder looks for the entries of one stream.
 type finder struct {
-	tx     *bbolt.Tx
+	log    *bbolt.Bucket
 	c      *bbolt.Cursor
 	stream uint64
+}
+
+func newFinder(tx *bbolt.Tx, stream uint64) *finder {
+	return &finder{log: tx.Bucket(bucketLog), c: tx.Bucket(bucketStreams).Cursor(), stream: stream}
 }
 
 // at returns the last entry that begins with at most number, false when there is none.
@@ -257,5 +261,5 @@ func (f *finder) within(e *entry, at int64) (last, commit int64, err error) {
 
 func (f *finder) block(at Position) ([]byte, error) {
 	key := positionKey(at)
-	return openBlock(key, f.tx.Bucket(bucketLog).Get(key))
+	return openBlock(key, f.log.Get(key))
 }

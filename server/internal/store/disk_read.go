@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
+	"sync"
 
 	"go.etcd.io/bbolt"
 )
@@ -25,6 +26,65 @@ type page struct {
 
 	name, typ string // of the record before
 	matches   []stored
+
+	// The memory of what is lent.
+	lent bool
+	made []Record
+	buf  []byte
+}
+
+var lentPages = sync.Pool{New: func() any { return &page{lent: true} }}
+
+// again makes a page ready for the next look.
+func (p *page) again(limit int) {
+	p.limit, p.found, p.bytes, p.more = limit, p.found[:0], 0, false
+	p.made, p.buf = p.made[:0], p.buf[:0]
+}
+
+// giveBack takes the page of a reader that has ended.
+func (p *page) giveBack() {
+	if p.lent && cap(p.buf) <= maxKept {
+		clear(p.found[:cap(p.found)])
+		clear(p.made[:cap(p.made)])
+		clear(p.matches[:cap(p.matches)])
+		p.name, p.typ = "", ""
+		lentPages.Put(p)
+	}
+}
+
+// diskReader has the reading methods of a Disk. One that lends gives records that are valid until yield returns.
+type diskReader struct {
+	*Disk
+	lends bool
+}
+
+// Lender is a store that can lend records, which costs less than giving them away.
+type Lender interface {
+	// Lend returns the same store, whose records are valid until yield returns.
+	Lend() Store
+}
+
+// Lend implements Lender.
+func (d *Disk) Lend() Store { return diskReader{d, true} }
+
+// Events implements Store.
+func (d *Disk) Events(stream string, first, last, at int64, yield func(*Record) bool) error {
+	return diskReader{d, false}.Events(stream, first, last, at, yield)
+}
+
+// EventsBackward implements Store.
+func (d *Disk) EventsBackward(stream string, first, last, at int64, yield func(*Record) bool) error {
+	return diskReader{d, false}.EventsBackward(stream, first, last, at, yield)
+}
+
+// Log implements Store.
+func (d *Disk) Log(from Position, at int64, yield func(*Record) bool) error {
+	return diskReader{d, false}.Log(from, at, yield)
+}
+
+// LogBackward implements Store.
+func (d *Disk) LogBackward(before Position, at int64, yield func(*Record) bool) error {
+	return diskReader{d, false}.LogBackward(before, at, yield)
 }
 
 func (p *page) full() bool { return len(p.found) >= p.limit || p.bytes >= pageBytes }
@@ -52,11 +112,24 @@ func contained(do func() error) (err error) {
 	return do()
 }
 
-// pages looks again and again, and gives what it brings to yield.
-func (d *Disk) pages(look func(tx *bbolt.Tx, p *page) error, yield func(*Record) bool) (all bool, err error) {
-	for limit := firstPage; ; limit = min(limit*pageGrows, largePage) {
-		p := page{limit: limit}
-		if err := d.read(func(tx *bbolt.Tx) error { return look(tx, &p) }); err != nil {
+// wanted is how many records the first look for events brings: all, if the numbers say that there are not many.
+func wanted(first, last int64) int {
+	if n := last - first; n < largePage {
+		return int(n) + 1
+	}
+	return firstPage
+}
+
+// pages looks again and again, first for so many records and then for more, and gives what it brings to yield.
+func (d diskReader) pages(limit int, look func(tx *bbolt.Tx, p *page) error, yield func(*Record) bool) (all bool, err error) {
+	p := &page{}
+	if d.lends {
+		p = lentPages.Get().(*page)
+		defer p.giveBack()
+	}
+	for ; ; limit = min(limit*pageGrows, largePage) {
+		p.again(limit)
+		if err := d.read(func(tx *bbolt.Tx) error { return look(tx, p) }); err != nil {
 			return false, err
 		}
 		for _, r := range p.found {
@@ -94,12 +167,12 @@ func (d *Disk) committed(at int64) moment {
 }
 
 // Events implements Store.
-func (d *Disk) Events(stream string, first, last, at int64, yield func(*Record) bool) error {
+func (d diskReader) Events(stream string, first, last, at int64, yield func(*Record) bool) error {
 	if first = max(first, 0); first > last {
 		return nil
 	}
 	m, next := d.committed(at), first
-	all, err := d.pages(func(tx *bbolt.Tx, p *page) error {
+	all, err := d.pages(wanted(first, last), func(tx *bbolt.Tx, p *page) error {
 		return p.events(tx, stream, next, last, m.get(), &next)
 	}, yield)
 	if all && at == Staged {
@@ -113,7 +186,7 @@ func (d *Disk) Events(stream string, first, last, at int64, yield func(*Record) 
 }
 
 // EventsBackward implements Store.
-func (d *Disk) EventsBackward(stream string, first, last, at int64, yield func(*Record) bool) error {
+func (d diskReader) EventsBackward(stream string, first, last, at int64, yield func(*Record) bool) error {
 	if first = max(first, 0); first > last {
 		return nil
 	}
@@ -126,16 +199,16 @@ func (d *Disk) EventsBackward(stream string, first, last, at int64, yield func(*
 		}
 	}
 	m, next := d.committed(at), last
-	_, err := d.pages(func(tx *bbolt.Tx, p *page) error {
+	_, err := d.pages(wanted(first, last), func(tx *bbolt.Tx, p *page) error {
 		return p.eventsBackward(tx, stream, first, next, m.get(), &next)
 	}, yield)
 	return err
 }
 
 // Log implements Store.
-func (d *Disk) Log(from Position, at int64, yield func(*Record) bool) error {
+func (d diskReader) Log(from Position, at int64, yield func(*Record) bool) error {
 	m, next := d.committed(at), from
-	all, err := d.pages(func(tx *bbolt.Tx, p *page) error { return p.log(tx, next, m.get(), &next) }, yield)
+	all, err := d.pages(firstPage, func(tx *bbolt.Tx, p *page) error { return p.log(tx, next, m.get(), &next) }, yield)
 	if all && at == Staged {
 		for _, r := range d.order {
 			if !r.Position().Before(from) && !yield(r.Record) {
@@ -147,7 +220,7 @@ func (d *Disk) Log(from Position, at int64, yield func(*Record) bool) error {
 }
 
 // LogBackward implements Store.
-func (d *Disk) LogBackward(before Position, at int64, yield func(*Record) bool) error {
+func (d diskReader) LogBackward(before Position, at int64, yield func(*Record) bool) error {
 	if at == Staged {
 		for _, r := range slices.Backward(d.order) {
 			if r.Position().Before(before) && !yield(r.Record) {
@@ -156,7 +229,7 @@ func (d *Disk) LogBackward(before Position, at int64, yield func(*Record) bool) 
 		}
 	}
 	m, next := d.committed(at), before
-	_, err := d.pages(func(tx *bbolt.Tx, p *page) error { return p.logBackward(tx, next, m.get(), &next) }, yield)
+	_, err := d.pages(firstPage, func(tx *bbolt.Tx, p *page) error { return p.logBackward(tx, next, m.get(), &next) }, yield)
 	return err
 }
 
@@ -240,7 +313,7 @@ func (p *page) finder(tx *bbolt.Tx, stream string) (*finder, error) {
 	if err != nil || id == 0 {
 		return nil, err
 	}
-	return &finder{tx: tx, c: tx.Bucket(bucketStreams).Cursor(), stream: id}, nil
+	return newFinder(tx, id), nil
 }
 
 // match finds the events of one entry, and reports whether it came to one that was written later.

@@ -104,6 +104,7 @@ func TestTheDiskIsAsMemory(t *testing.T) {
 				at := ats[random.IntN(len(ats))]
 				require.Equal(t, everything(t, memory, store.Staged, names...), everything(t, disk, store.Staged, names...))
 				require.Equal(t, everything(t, memory, at, names...), everything(t, disk, at, names...))
+				require.Equal(t, everything(t, memory, at, names...), everything(t, disk.Lend(), at, names...))
 				require.NoError(t, memory.Commit())
 				require.NoError(t, disk.Commit())
 				ats = append(ats, disk.Tip().Commit, disk.Tip().End-1, random.Int64N(end))

@@ -64,20 +64,20 @@ func newImage(t *testing.T) image {
 	for i := range 12 {
 		m.names = append(m.names, fmt.Sprint("s", i))
 	}
-	for n := range int64(14) {
+	for n := range int64(8) {
 		for i, name := range m.names {
 			position := l.end
 			l.end += 10
 			require.NoError(t, l.Stage(l.end, store.Record{
 				Stream: name, Number: n, ID: id(name, n), Type: "t", Commit: position, Prepare: position,
-				Encoded: slices.Repeat([]byte{byte(i + 1)}, 1+i*int(n)*60),
+				Encoded: slices.Repeat([]byte{byte(i + 1)}, 1+i*int(n)*120),
 			}))
 		}
 		l.commit()
 	}
-	l.scavenge(func(r *store.Record) bool { return r.Stream < "s2" && r.Number < 9 })
+	l.scavenge(func(r *store.Record) bool { return r.Stream < "s2" && r.Number < 5 })
 	m.told[d.Tip()] = looks(d, m.names, d.Tip().Commit)
-	l.stage("s1", 14)
+	l.stage("s1", 8)
 	l.commit()
 	m.told[d.Tip()] = looks(d, m.names, d.Tip().Commit)
 	m.pageSize = d.PageSize()
@@ -88,7 +88,7 @@ func newImage(t *testing.T) image {
 	return m
 }
 
-// TestDamagedFilesAreNeverReadHalf zeroes each page of a file, and cuts it at each. It is refused in words, or it is what it
+// TestDamagedFilesAreNeverReadHalf zeroes each page of a file, and cuts it at every fourth. It is refused in words, or it is what it
 // was as of its last commit, or the one before, but for what ends with an error: nothing is left out in silence, nothing
 // panics, and writing to it does not make it worse.
 func TestDamagedFilesAreNeverReadHalf(t *testing.T) {
@@ -100,7 +100,9 @@ func TestDamagedFilesAreNeverReadHalf(t *testing.T) {
 		zeroed := slices.Clone(m.file)
 		clear(zeroed[page*m.pageSize : (page+1)*m.pageSize])
 		outcomes["zeroed: "+m.open(t, zeroed)]++
-		outcomes["cut: "+m.open(t, m.file[:page*m.pageSize])]++
+		if page%4 == 0 {
+			outcomes["cut: "+m.open(t, m.file[:page*m.pageSize])]++
+		}
 		require.False(t, t.Failed(), "page %d", page)
 	}
 	t.Logf("%d pages of %d bytes, %v", pages, m.pageSize, outcomes)
