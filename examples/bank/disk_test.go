@@ -102,16 +102,26 @@ func TestABatchThatArrivesLateIsNotWrittenTwice(t *testing.T) {
 	require.EqualValues(t, 1199, e.Event.Number)
 }
 
-func TestAFolderWithoutAServerOutsideIsRefused(t *testing.T) {
-	folder := filepath.Join(t.TempDir(), "folder")
-	err := run(t.Context(), []string{"-db", folder}, io.Discard)
-	require.ErrorContains(t, err, "-db needs -connect")
-	require.NoDirExists(t, folder)
+// Without a server outside the log is in the folder of the balances, and the next start finds both.
+func TestAFolderHasTheLogToo(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "made")
+	first := table(t, "-events", "2000", "-seed", "7", "-db", folder)
+	require.Equal(t, table(t, "-events", "2000", "-seed", "7"), first, "as in memory")
+	var out bytes.Buffer
+	require.NoError(t, run(t.Context(), []string{"-db", folder}, &out))
+	require.Contains(t, out.String(), "\ngoes on: of 2000 events 2000 are written, 2000 projected\n")
+	require.Equal(t, first, cut(out.String()))
 }
 
 // The bank is killed again and again, writer and read model at once, until it has finished: with the table of a run that
-// nobody has killed. KILLS says how often at most, SEED when.
+// nobody has killed, with a server outside or with the log in the folder. KILLS says how often at most, SEED when.
 func TestAKilledRunEndsWithTheSameTable(t *testing.T) {
+	t.Run("server outside", func(t *testing.T) { killedRun(t, "-connect", outside(t)) })
+	t.Run("log in the folder", func(t *testing.T) { killedRun(t) })
+}
+
+func killedRun(t *testing.T, args ...string) {
+	t.Helper()
 	kills, seed := 10, uint64(time.Now().UnixNano()%1e6)
 	var err error
 	if s := os.Getenv("KILLS"); s != "" {
@@ -124,12 +134,12 @@ func TestAKilledRunEndsWithTheSameTable(t *testing.T) {
 	}
 	defer func() {
 		if t.Failed() {
-			t.Logf("to repeat: SEED=%d KILLS=%d go test -run '^%s$' -count=10 ./examples/bank", seed, kills, t.Name())
+			t.Logf("to repeat: SEED=%d KILLS=%d go test -run '^TestAKilledRun' -count=10 ./examples/bank", seed, kills)
 		}
 	}()
 	random := rand.New(rand.NewPCG(seed, 0))
 	events := strconv.Itoa(2000 * kills) // what is left is more than what a life of a few milliseconds does
-	args := []string{"-connect", outside(t), "-db", t.TempDir(), "-events", events, "-seed", fmt.Sprint(seed)}
+	args = append(args, "-db", t.TempDir(), "-events", events, "-seed", fmt.Sprint(seed))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute+2*time.Second*time.Duration(kills))
 	defer cancel()
 

@@ -3,9 +3,11 @@
 //
 //	go run ./examples/bank                    # the embedded server, in this process
 //	go run ./examples/bank -connect tcp://admin:changeit@127.0.0.1:1113
+//	go run ./examples/bank -db here           # the embedded server with its log in a folder
 //	go run ./examples/bank -connect tcp://admin:changeit@127.0.0.1:1113 -db here
 //
-// With -db the balances and the listener's checkpoint are in one file and change in one transaction: a run that was killed is
+// With -db the balances and the listener's checkpoint are in one file and change in one transaction, and the embedded server's
+// log is in the same folder: a run that was killed is
 // finished by the next start with the same folder, and ends with the balances that it would have had.
 package main
 
@@ -46,18 +48,15 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	events := flags.Int("events", 100_000, "how many events to write")
 	seed := flags.Uint64("seed", 1, "fixes the accounts, the amounts and their order")
 	target := flags.String("connect", "", "a running server, as tcp://user:password@host:port; empty: the embedded one")
-	folder := flags.String("db", "", "a folder for the balances, where the next start goes on; needs -connect")
+	folder := flags.String("db", "", "a folder for the balances, and for the log of the embedded server, where the next start goes on")
 	if err := flags.Parse(args); err != nil {
 		return flag.ErrHelp // flag has said what is wrong
 	}
 	if *events < 1 {
 		return fmt.Errorf("-events %d: want at least 1", *events)
 	}
-	if *folder != "" && *target == "" {
-		return errors.New("-db needs -connect: the embedded server keeps its events in memory, so there is nothing to go on with")
-	}
 	if *target == "" {
-		srv, err := server.Start(server.Config{})
+		srv, err := server.Start(server.Config{DB: *folder})
 		if err != nil {
 			return err
 		}
