@@ -79,3 +79,32 @@ func BenchmarkIDs(b *testing.B) {
 		}
 	}
 }
+
+// TestIDsAreTakenBack again and again: what was there before stays, and nothing is left of what was taken back.
+func TestIDsAreTakenBack(t *testing.T) {
+	ids := store.NewIDs(30 * 100)
+	for n := range int64(50) {
+		ids.Add(id("a", n), store.Place{Stream: "a", Number: n})
+	}
+	for round := range int64(2000) {
+		mark := ids.Mark()
+		for n := range int64(40) {
+			ids.Add(id("b", 40*round+n), store.Place{Stream: "b", Number: n})
+		}
+		ids.TakeBack(mark)
+		_, known := ids.Find(id("b", 40*round))
+		require.False(t, known)
+	}
+	require.Equal(t, 50, ids.Len())
+	for n := range int64(50) {
+		_, known := ids.Find(id("a", n))
+		require.True(t, known, n)
+	}
+	// More than it holds: the oldest are gone, and so is what was taken back.
+	mark := ids.Mark()
+	for n := range int64(1000) {
+		ids.Add(id("c", n), store.Place{Stream: "c", Number: n})
+	}
+	ids.TakeBack(mark)
+	require.Zero(t, ids.Len())
+}
