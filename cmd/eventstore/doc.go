@@ -5,10 +5,11 @@
 //	tcp://127.0.0.1:1113
 //	http://127.0.0.1:2113
 //
-// It is the server of package server: one node in memory, with the users admin and ops, both with the password changeit.
-// What is written is gone when the program ends, which it does on an interrupt or a SIGTERM, with the exit code 0.
+// It is the server of package server: one node, with the users admin and ops, both with the password changeit. With --db
+// the log is in a folder, and the next server with this folder goes on with it; else what is written is gone when the program
+// ends, which it does on an interrupt or a SIGTERM, with the exit code 0.
 //
-//	eventstore serve [--tcp ADDR] [--http ADDR] [--projections none|system]
+//	eventstore serve [--tcp ADDR] [--http ADDR] [--db DIR] [--projections none|system]
 //
 // It listens on addresses of this machine alone, by default those above. Port 0 is any free one: the lines that it prints
 // name the one that it got, and the server takes connections when they are there. With --projections system there are

@@ -19,7 +19,7 @@ const (
 
 // commandLine is what the program understands.
 type commandLine struct {
-	Serve serve `cmd:"" help:"Run a server in memory, until an interrupt or SIGTERM."`
+	Serve serve `cmd:"" help:"Run a server, until an interrupt or SIGTERM."`
 }
 
 func main() {

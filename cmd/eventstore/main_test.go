@@ -125,6 +125,28 @@ func TestServe(t *testing.T) {
 	}
 }
 
+// TestServeAFolder: what one process wrote is there for the next, which has to wait until the first has ended.
+func TestServeAFolder(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("there is no SIGTERM to send on Windows")
+	}
+	args := []string{"--tcp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--db", t.TempDir()}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for n := range int64(2) {
+		p := start(t, args...)
+		c, err := eventstore.Connect(ctx, strings.Replace(p.tcp, "tcp://", "tcp://admin:changeit@", 1))
+		require.NoError(t, err)
+		_, err = c.Append(ctx, "a", eventstore.ExpectedVersion(n-1), []eventstore.EventData{{Type: "t"}})
+		require.NoError(t, err)
+		require.NoError(t, c.Close())
+		code, _, stderr := runProgram(t, append([]string{"serve"}, args...)...)
+		require.Equal(t, exitFailed, code)
+		require.Contains(t, stderr, "is open in another process")
+		require.Zero(t, p.end(t, syscall.SIGTERM))
+	}
+}
+
 func ping(t *testing.T, url string) string {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/ping", nil)
@@ -182,7 +204,7 @@ func TestWrongCommandLines(t *testing.T) {
 }
 
 func TestHelp(t *testing.T) {
-	for args, want := range map[string]string{"--help": "Run a server in memory", "serve --help": "127.0.0.1:1113"} {
+	for args, want := range map[string]string{"--help": "Run a server, until", "serve --help": "127.0.0.1:1113"} {
 		code, stdout, stderr := runProgram(t, strings.Fields(args)...)
 		require.Zero(t, code)
 		require.Empty(t, stderr)

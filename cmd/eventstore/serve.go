@@ -17,6 +17,7 @@ import (
 type serve struct {
 	TCP         string `name:"tcp" default:"127.0.0.1:1113" placeholder:"ADDR" help:"Address for clients (${default})."`
 	HTTP        string `name:"http" default:"127.0.0.1:2113" placeholder:"ADDR" help:"Address of the HTTP side (${default})."`
+	DB          string `name:"db" placeholder:"DIR" help:"Folder for the log, which is kept there; without one it is in memory."`
 	Projections string `enum:"none,system" default:"none" help:"Index streams to keep: none, or those of the system ($$ce-, $$et-, $$streams, $$category-)."`
 }
 
@@ -33,7 +34,7 @@ func (s *serve) Validate() error {
 
 // Run serves until ctx ends.
 func (s *serve) Run(ctx context.Context, stdout io.Writer) error {
-	srv, err := server.Start(server.Config{TCP: s.TCP, HTTP: s.HTTP, Projections: s.Projections == "system"}) //nolint:contextcheck // its start waits for nothing
+	srv, err := server.Start(server.Config{TCP: s.TCP, HTTP: s.HTTP, DB: s.DB, Projections: s.Projections == "system"}) //nolint:contextcheck // its start waits for nothing
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return fmt.Errorf("%w: another server may be running there; --tcp and --http take other addresses, port 0 is any free one", err)
 	}
