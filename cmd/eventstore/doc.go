@@ -5,15 +5,27 @@
 //	tcp://127.0.0.1:1113
 //	http://127.0.0.1:2113
 //
+// # serve
+//
+//	eventstore serve [--tcp ADDR] [--http ADDR] [--db DIR] [--dialect NAME] [--projections none|system]
+//	    [--tls-cert FILE --tls-key FILE [--secure ADDR]] [--log text|json|off] [--insecure]
+//
 // It is the server of package server: one node, with the users admin and ops, both with the password changeit. With --db
 // the log is in a folder, and the next server with this folder goes on with it; else what is written is gone when the program
 // ends, which it does on an interrupt or a SIGTERM, with the exit code 0.
 //
-//	eventstore serve [--tcp ADDR] [--http ADDR] [--db DIR] [--projections none|system]
+// By default it listens on the addresses above. Port 0 is any free one: the lines that it prints name the one that it got, and
+// the server takes connections when they are there. With --projections system there are the index streams $ce-, $et-,
+// $streams and $category-. --log is about the log on the standard error, which has neither data nor passwords.
 //
-// It listens on addresses of this machine alone, by default those above. Port 0 is any free one: the lines that it prints
-// name the one that it got, and the server takes connections when they are there. With --projections system there are
-// the index streams $ce-, $et-, $streams and $category-.
+// With a certificate there is a port for TLS too, 127.0.0.1:1115 or --secure, and a third line that names it. In a dialect whose
+// servers have TLS everywhere, from 20.10 on, it serves --tcp and --http instead, and has to be there.
+//
+// Everybody knows the passwords of a new server. So it listens on addresses of this machine alone, unless the address has TLS and
+// the folder of --db has other passwords for admin and ops. --insecure is for who wants it otherwise: it listens anywhere, and
+// every dialect does without a certificate.
+//
+// # Exit codes
 //
 // A command line that is wrong ends it with the exit code 2 and a server that cannot start with 1, each with a line on
 // the standard error that says why.

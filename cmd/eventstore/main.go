@@ -22,21 +22,27 @@ type commandLine struct {
 	Serve serve `cmd:"" help:"Run a server, until an interrupt or SIGTERM."`
 }
 
+// streams are the standard ones.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	code := run(ctx, os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr})
 	stop()
 	os.Exit(code)
 }
 
-// run is the program with its arguments and outputs; it ends by itself or with ctx and returns the exit code.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+// run is the program with its arguments and streams; it ends by itself or with ctx and returns the exit code.
+func run(ctx context.Context, args []string, std streams) int {
 	var line commandLine
 	helped := false
 	parser, err := kong.New(&line,
 		kong.Name("eventstore"),
 		kong.Description("An EventStore server for tests and first steps."),
-		kong.Writers(stdout, stderr),
+		kong.Writers(std.out, std.err),
 		kong.Exit(func(int) { helped = true }), // only --help exits
 	)
 	if err != nil {
@@ -47,13 +53,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case helped:
 		return 0
 	case err != nil:
-		complain(stderr, err)
+		complain(std.err, err)
 		return exitUsage
 	}
 	parsed.BindTo(ctx, (*context.Context)(nil))
-	parsed.BindTo(stdout, (*io.Writer)(nil))
+	parsed.Bind(std)
 	if err := parsed.Run(); err != nil {
-		complain(stderr, err)
+		complain(std.err, err)
 		return exitFailed
 	}
 	return 0

@@ -45,7 +45,8 @@ func TestMain(m *testing.M) {
 // process is a running program.
 type process struct {
 	cmd       *exec.Cmd
-	tcp, http string // the URLs that it printed
+	tcp, http string         // the URLs that it printed
+	lines     *bufio.Scanner // what it prints behind them
 	stderr    *bytes.Buffer
 }
 
@@ -63,10 +64,13 @@ func start(t *testing.T, args ...string) *process {
 		_ = p.cmd.Process.Kill()
 		_ = p.cmd.Wait()
 	})
-	lines := bufio.NewScanner(stdout)
+	p.lines = bufio.NewScanner(stdout)
 	for _, url := range []*string{&p.tcp, &p.http} {
-		require.True(t, lines.Scan(), "it ended: %s", p.stderr)
-		*url = lines.Text()
+		if !p.lines.Scan() {
+			_ = p.cmd.Wait() // standard error is whole then
+			require.Fail(t, "it ended", p.stderr.String())
+		}
+		*url = p.lines.Text()
 	}
 	return p
 }
@@ -120,7 +124,9 @@ func TestServe(t *testing.T) {
 
 			// The client is connected still, and the HTTP connection too.
 			require.Zero(t, p.end(t, signal))
-			require.Empty(t, p.stderr.String())
+			require.Contains(t, p.stderr.String(), "level=INFO msg=\"server started\" url="+p.tcp)
+			require.Contains(t, p.stderr.String(), "level=INFO msg=\"server closed\" url="+p.tcp)
+			require.NotContains(t, p.stderr.String(), "level=ERROR")
 		})
 	}
 }
@@ -149,7 +155,12 @@ func TestServeAFolder(t *testing.T) {
 
 func ping(t *testing.T, url string) string {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/ping", nil)
+	return get(t, url+"/ping")
+}
+
+func get(t *testing.T, url string) string {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	require.NoError(t, err)
 	answer, err := http.DefaultClient.Do(r)
 	require.NoError(t, err)
@@ -191,6 +202,16 @@ func TestWrongCommandLines(t *testing.T) {
 		{"serve --tcp :1113", `--tcp: ":1113" is not an address of this machine alone`},
 		{"serve --http 0.0.0.0:2113", `--http: "0.0.0.0:2113" is not an address of this machine alone`},
 		{"serve --http example.org:2113", "passwords that everybody knows and no TLS"},
+		{"serve --http example.org:2113 --db x", "this server has no TLS: use one such as 127.0.0.1:2113, or --insecure"},
+		{"serve --tls-cert c --tls-key k --secure 0.0.0.0:1115", "this server has passwords that everybody knows: use"},
+		{"serve --tls-cert c --tls-key k --tcp 0.0.0.0:1113 --db x", `--tcp: "0.0.0.0:1113" is not`},
+		{"serve --tls-cert c", "--tls-cert and --tls-key go together"},
+		{"serve --tls-key k", "--tls-cert and --tls-key go together"},
+		{"serve --secure 127.0.0.1:0", "--secure needs --tls-cert"},
+		{"serve --dialect 20.10", "servers of 20.10 have TLS on every port"},
+		{"serve --dialect 20.10 --tls-cert c --tls-key k --secure 127.0.0.1:0", "have TLS on --tcp already"},
+		{"serve --dialect 6", `--dialect: no dialect is called "6": there are 3.9.3, `},
+		{"serve --log loud", `--log must be one of "text","json","off"`},
 		{"serve --projections all", `--projections must be one of "none","system"`},
 	} {
 		t.Run(c.args, func(t *testing.T) {
@@ -213,7 +234,10 @@ func TestHelp(t *testing.T) {
 }
 
 func TestAddressesOfThisMachine(t *testing.T) {
-	for _, addr := range []string{"127.0.0.1:1113", "127.9.9.9:0", "localhost:65535", "[::1]:2113"} {
-		require.NoError(t, local(addr))
+	for _, host := range []string{"127.0.0.1", "127.9.9.9", "localhost", "LOCALHOST", "::1"} {
+		require.True(t, local(host), host)
+	}
+	for _, host := range []string{"", "0.0.0.0", "::", "192.0.2.1", "localhost.example"} {
+		require.False(t, local(host), host)
 	}
 }

@@ -2,12 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"strconv"
-	"strings"
+	"log/slog"
 	"syscall"
 
 	"github.com/goeventstore/eventstore/server"
@@ -17,50 +16,90 @@ import (
 type serve struct {
 	TCP         string `name:"tcp" default:"127.0.0.1:1113" placeholder:"ADDR" help:"Address for clients (${default})."`
 	HTTP        string `name:"http" default:"127.0.0.1:2113" placeholder:"ADDR" help:"Address of the HTTP side (${default})."`
+	Secure      string `placeholder:"ADDR" help:"Address for clients with TLS (127.0.0.1:1115 with a certificate)."`
+	TLSCert     string `name:"tls-cert" placeholder:"FILE" help:"Certificate of the server, in PEM."`
+	TLSKey      string `name:"tls-key" placeholder:"FILE" help:"Key of the certificate, in PEM."`
 	DB          string `name:"db" placeholder:"DIR" help:"Folder for the log, which is kept there; without one it is in memory."`
+	Dialect     string `default:"4.1" placeholder:"NAME" help:"Generation of servers to speak like: 3.9.3, 3.9.4, 4.1, 5.0, 20.10, 22.6 or 23.10 (${default})."`
 	Projections string `enum:"none,system" default:"none" help:"Index streams to keep: none, or those of the system ($$ce-, $$et-, $$streams, $$category-)."`
+	Log         string `enum:"text,json,off" default:"text" help:"Log on the standard error: text, json or off (${default})."`
+	Insecure    bool   `help:"Listen where others can reach it without TLS or with the passwords that a new server has, and need no certificate."`
+
+	dialect server.Dialect
 }
 
+// defaultSecure is where a server with a certificate has TLS when --tcp has not.
+const defaultSecure = "127.0.0.1:1115"
+
 // Validate is called by kong: what it returns is a wrong command line.
-func (s *serve) Validate() error {
-	if err := local(s.TCP); err != nil {
-		return fmt.Errorf("--tcp: %w", err)
+func (s *serve) Validate() (err error) {
+	if s.dialect, err = server.ParseDialect(s.Dialect); err != nil {
+		return fmt.Errorf("--dialect: %w", err)
 	}
-	if err := local(s.HTTP); err != nil {
-		return fmt.Errorf("--http: %w", err)
+	certified := s.TLSCert != ""
+	switch {
+	case certified != (s.TLSKey != ""):
+		return errors.New("--tls-cert and --tls-key go together")
+	case s.Secure != "" && !certified:
+		return errors.New("--secure needs --tls-cert and --tls-key")
+	case s.dialect.TLS && !certified && s.Insecure:
+		s.dialect.TLS = false
+	case s.dialect.TLS && !certified:
+		return fmt.Errorf("--dialect: servers of %s have TLS on every port: --tls-cert and --tls-key, or --insecure for none", s.Dialect)
+	case s.dialect.TLS && s.Secure != "":
+		return fmt.Errorf("--secure: servers of %s have TLS on --tcp already", s.Dialect)
+	case certified && !s.dialect.TLS && s.Secure == "":
+		s.Secure = defaultSecure
+	}
+	for _, l := range s.listeners() {
+		if err := s.safe(l); err != nil {
+			return fmt.Errorf("%s: %w", l.flag, err)
+		}
 	}
 	return nil
 }
 
 // Run serves until ctx ends.
-func (s *serve) Run(ctx context.Context, stdout io.Writer) error {
-	srv, err := server.Start(server.Config{TCP: s.TCP, HTTP: s.HTTP, DB: s.DB, Projections: s.Projections == "system"}) //nolint:contextcheck // its start waits for nothing
+func (s *serve) Run(ctx context.Context, std streams) error {
+	cfg := server.Config{
+		TCP: s.TCP, HTTP: s.HTTP, Secure: s.Secure, DB: s.DB, Dialect: s.dialect, Projections: s.Projections == "system",
+		Logger: logger(s.Log, std.err),
+	}
+	if s.TLSCert != "" {
+		pair, err := tls.LoadX509KeyPair(s.TLSCert, s.TLSKey)
+		if err != nil {
+			return fmt.Errorf("--tls-cert %s, --tls-key %s: %w", s.TLSCert, s.TLSKey, err)
+		}
+		cfg.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+	}
+	if err := s.ownPasswords(ctx); err != nil {
+		return err
+	}
+	srv, err := server.Start(cfg) //nolint:contextcheck // its start waits for nothing
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("%w: another server may be running there; --tcp and --http take other addresses, port 0 is any free one", err)
+		return fmt.Errorf("%w: another server may be running there; --tcp, --http and --secure take other addresses, port 0 is any free one", err)
 	}
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(stdout, "%s\n%s\n", srv.URL(), srv.HTTPURL())
+	for _, url := range []string{srv.URL(), srv.HTTPURL(), srv.SecureURL()} {
+		if url != "" && err == nil {
+			_, err = fmt.Fprintln(std.out, url)
+		}
+	}
 	if err == nil {
 		<-ctx.Done()
 	}
 	return errors.Join(err, srv.Close()) //nolint:contextcheck // ctx has ended
 }
 
-// local reports what is wrong with an address to listen on. Everybody knows the passwords that a new server has, so that
-// it listens where this machine alone can reach it.
-func local(addr string) error {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return fmt.Errorf("%q is not HOST:PORT, such as 127.0.0.1:1113", addr)
-	}
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return fmt.Errorf("%q: the port is a number from 0 to 65535, have %q", addr, port)
-	}
-	if ip := net.ParseIP(host); !strings.EqualFold(host, "localhost") && !ip.IsLoopback() {
-		return fmt.Errorf("%q is not an address of this machine alone, and this server has passwords that everybody knows "+
-			"and no TLS: use one such as 127.0.0.1:%s", addr, port)
+// logger writes to w in a format.
+func logger(format string, w io.Writer) *slog.Logger {
+	switch format {
+	case "text":
+		return slog.New(slog.NewTextHandler(w, nil))
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, nil))
 	}
 	return nil
 }
