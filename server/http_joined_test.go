@@ -290,3 +290,24 @@ func TestRightsOverHTTP(t *testing.T) {
 	require.Equal(t, userSuccess, result)
 	require.False(t, u.disabled)
 }
+
+// TestHealth: nobody needs a login to ask, and who was told to shut down lives on for a moment without being ready.
+func TestHealth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := run(t)
+		expect := func(status int, body, path string) {
+			t.Helper()
+			a := n.asked(t, http.MethodGet, path, "", "")
+			require.Equal(t, status, a.status, path)
+			require.Equal(t, body, string(a.body), path)
+		}
+		expect(http.StatusNoContent, "", "/health/live")
+		expect(http.StatusOK, "ready\n", "/health/ready")
+		expect(http.StatusNotFound, "", "/health")
+		rest := n.shutDown()
+		expect(http.StatusNoContent, "", "/health/live")
+		expect(http.StatusServiceUnavailable, "shutting down\n", "/health/ready")
+		rest()
+		<-n.stop
+	})
+}

@@ -46,6 +46,8 @@ func endpointOf(address string) endpoint {
 func (a *httpAPI) nodeRoutes() []route {
 	return []route{
 		{method: http.MethodGet, path: "/ping", serve: servePing},
+		{method: http.MethodGet, path: "/health/live", serve: serveLive},
+		{method: http.MethodGet, path: "/health/ready", serve: (*httpCall).ready},
 		{method: http.MethodGet, path: "/info", serve: (*httpCall).info, gives: jsonOnly},
 		{method: http.MethodGet, path: "/gossip", serve: (*httpCall).gossip, gives: jsonOnly},
 		{method: http.MethodGet, path: "/stats", serve: (*httpCall).stats, gives: jsonOnly},
@@ -77,6 +79,17 @@ func servePing(c *httpCall) httpAnswer {
 		return httpAnswer{status: http.StatusNotAcceptable, reason: reasonNoSuchFormat}
 	}
 	return httpAnswer{status: http.StatusOK, media: media, body: []byte(pings[media])}
+}
+
+// serveLive answers as real servers from 20.6 on do.
+func serveLive(*httpCall) httpAnswer { return httpAnswer{status: http.StatusNoContent} }
+
+// ready tells whether requests are taken. No real server has it.
+func (c *httpCall) ready() httpAnswer {
+	if c.leaving.Load() {
+		return httpAnswer{status: http.StatusServiceUnavailable, media: mediaPlain, body: []byte("shutting down\n")}
+	}
+	return httpAnswer{status: http.StatusOK, media: mediaPlain, body: []byte("ready\n")}
 }
 
 func (c *httpCall) info() httpAnswer {

@@ -102,6 +102,10 @@ func TestWhatHTTPDoesNotServe(t *testing.T) {
 			http.StatusBadRequest, "<h1>Bad Request (Invalid host)</h1>",
 		},
 		{
+			"another origin asks how it is", "/health/ready", func(r *http.Request) { r.Header.Set("Origin", "http://evil.example") },
+			http.StatusForbidden, "requests from other origins are refused\n",
+		},
+		{
 			"another origin", "/ping", func(r *http.Request) { r.Header.Set("Origin", "http://evil.example") },
 			http.StatusForbidden, "requests from other origins are refused\n",
 		},

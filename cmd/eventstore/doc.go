@@ -25,6 +25,8 @@
 // the folder of --db has other passwords for admin and ops. --insecure is for who wants it otherwise: it listens anywhere, and
 // every dialect does without a certificate.
 //
+// GET /health/live and /health/ready on the HTTP side tell how it is, without a login.
+//
 // # Exit codes
 //
 // A command line that is wrong ends it with the exit code 2 and a server that cannot start with 1, each with a line on
