@@ -1,9 +1,11 @@
 // Command eventstore is an EventStore server as a program, so that anything that speaks the protocol has something to
-// connect to:
+// connect to, and a client to try one by hand:
 //
 //	$ go run ./cmd/eventstore serve
 //	tcp://127.0.0.1:1113
 //	http://127.0.0.1:2113
+//	$ echo '{"owner": "ada"}' | go run ./cmd/eventstore append account-1 --type opened --expected none
+//	{"stream":"account-1","number":0}
 //
 // # serve
 //
@@ -27,8 +29,26 @@
 //
 // GET /health/live and /health/ready on the HTTP side tell how it is, without a login.
 //
+// # append, read, tail, ping
+//
+//	eventstore append STREAM [--type T] [--expected any|none|exists|N]
+//	eventstore read STREAM|'$all' [--from N|C:1/P:1|start|end] [--backward] [--count N]
+//	eventstore tail STREAM|'$all' [-n N] [-f]
+//	eventstore ping
+//
+// Each takes --connect TARGET, what eventstore.ParseTarget reads; without it it is the server of serve, as admin.
+//
+// append writes each line of the standard input, which is the data of an event in JSON, when it is there, and prints its number when
+// it is written. The first line that is not written ends it: those before it are. With an expected version other than any nobody
+// else gets between its events.
+//
+// The others print lines of JSON: read and tail an event each, with its data and metadata, which are in dataBase64 and
+// metadataBase64 when they are no JSON, and with the link that led to it. tail prints the last 10 events, or -n, and with -f goes on
+// until an interrupt or SIGTERM; what is in $all cannot be followed yet.
+//
 // # Exit codes
 //
-// A command line that is wrong ends it with the exit code 2 and a server that cannot start with 1, each with a line on
-// the standard error that says why.
+// A command line that is wrong ends it with the exit code 2, and a server that cannot start and a client that gets no answer, or one
+// that is none, with 1, each with a line on the standard error that says why. serve and tail -f end with 0 when they are
+// interrupted, the others with 1.
 package main

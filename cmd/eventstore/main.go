@@ -19,7 +19,11 @@ const (
 
 // commandLine is what the program understands.
 type commandLine struct {
-	Serve serve `cmd:"" help:"Run a server, until an interrupt or SIGTERM."`
+	Serve  serve        `cmd:"" help:"Run a server, until an interrupt or SIGTERM."`
+	Append appendEvents `cmd:"" help:"Write the lines of the standard input, each the JSON of an event."`
+	Read   read         `cmd:"" help:"Print the events of a stream, as lines of JSON."`
+	Tail   tail         `cmd:"" help:"Print the last events of a stream and, with -f, those that come."`
+	Ping   ping         `cmd:"" help:"Ask a server for an answer."`
 }
 
 // streams are the standard ones.
@@ -41,7 +45,7 @@ func run(ctx context.Context, args []string, std streams) int {
 	helped := false
 	parser, err := kong.New(&line,
 		kong.Name("eventstore"),
-		kong.Description("An EventStore server for tests and first steps."),
+		kong.Description("An EventStore server for tests and first steps, and a client to try one by hand."),
 		kong.Writers(std.out, std.err),
 		kong.Exit(func(int) { helped = true }), // only --help exits
 	)

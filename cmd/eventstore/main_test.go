@@ -86,11 +86,17 @@ func (p *process) end(t *testing.T, signal os.Signal) int {
 // runProgram runs the program to its end.
 func runProgram(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
+	return runWith(t, "", args...)
+}
+
+// runWith runs the program to its end, with a text as its standard input.
+func runWith(t *testing.T, stdin string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var out, complaint bytes.Buffer
 	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Stdout, cmd.Stderr = &out, &complaint
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &complaint
 	_ = cmd.Run()
 	require.NoError(t, ctx.Err())
 	return cmd.ProcessState.ExitCode(), out.String(), complaint.String()
@@ -120,7 +126,7 @@ func TestServe(t *testing.T) {
 				e, err := c.ReadEvent(ctx, "$et-t", eventstore.Start)
 				return err == nil && e.Event.Stream == "a" && string(e.Link.Data) == "0@a"
 			}, 10*time.Second, time.Millisecond)
-			require.Contains(t, ping(t, p.http), "Ping request successfully handled")
+			require.Contains(t, pinged(t, p.http), "Ping request successfully handled")
 
 			// The client is connected still, and the HTTP connection too.
 			require.Zero(t, p.end(t, signal))
@@ -153,7 +159,7 @@ func TestServeAFolder(t *testing.T) {
 	}
 }
 
-func ping(t *testing.T, url string) string {
+func pinged(t *testing.T, url string) string {
 	t.Helper()
 	return get(t, url+"/ping")
 }
@@ -191,7 +197,7 @@ func TestAddressInUse(t *testing.T) {
 
 func TestWrongCommandLines(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
-		{"", `expected "serve"`},
+		{"", `expected one of "serve",`},
 		{"server", "unexpected argument server"},
 		{"serve --tls", "unknown flag --tls"},
 		{"serve more", "unexpected argument more"},
@@ -211,6 +217,12 @@ func TestWrongCommandLines(t *testing.T) {
 		{"serve --dialect 20.10", "servers of 20.10 have TLS on every port"},
 		{"serve --dialect 20.10 --tls-cert c --tls-key k --secure 127.0.0.1:0", "have TLS on --tcp already"},
 		{"serve --dialect 6", `--dialect: no dialect is called "6": there are 3.9.3, `},
+		{"read", "expected \"<stream>\""},
+		{"read s --from here", `--from: want a number, a position such as C:1/P:1, start or end, have "here"`},
+		{"read s --count=-1", "--count: want a number of events"},
+		{"tail s -n 0", "--count: want a number of events"},
+		{"append s --expected=-1", "--expected: want any, none, exists or a number"},
+		{"ping --connect http://127.0.0.1", "--connect: "},
 		{"serve --log loud", `--log must be one of "text","json","off"`},
 		{"serve --projections all", `--projections must be one of "none","system"`},
 	} {

@@ -58,7 +58,7 @@ func TestServeWithTLS(t *testing.T) {
 		require.Regexp(t, `^tls://127\.0\.0\.1:\d+$`, p.lines.Text())
 		require.NoError(t, connect(t, p.lines.Text(), trust).Ping(t.Context()))
 		require.NoError(t, connect(t, p.tcp, "").Ping(t.Context()))
-		require.Contains(t, ping(t, p.http), "successfully")
+		require.Contains(t, pinged(t, p.http), "successfully")
 	})
 	t.Run("all ports of the dialect", func(t *testing.T) {
 		p := start(t, append(args, "--dialect", "20.10")...)
