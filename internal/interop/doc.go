@@ -10,5 +10,6 @@
 //
 // After a change of package.json, npm install brings package-lock.json in line; .npmrc keeps names of registries out of it.
 //
-// With EVENTSTORE_TEST_TCP, which names a real server, the same scenarios run against that one.
+// With EVENTSTORE_TEST_TCP, which names a real server, the same scenarios run against that one; .ci/run program runs them against
+// the embedded server as a process, with its log on disk.
 package interop
