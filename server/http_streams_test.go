@@ -259,7 +259,7 @@ func TestShutdownOverHTTP(t *testing.T) {
 		require.NoError(t, a.Body.Close())
 		require.Equal(t, http.StatusOK, a.StatusCode)
 	}
-	<-s.stop
+	<-s.Done()
 	require.NoError(t, s.Close())
 	_, err = (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(s.URL(), "tcp://"))
 	require.Error(t, err)

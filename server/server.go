@@ -215,6 +215,10 @@ func (s *Server) SecureURL() string {
 	return "tls://" + reachable(s.secure.Addr().String())
 }
 
+// Done is closed when the server begins to end: with Close, or a moment after it was told over HTTP to shut down. Close waits for
+// the end.
+func (s *Server) Done() <-chan struct{} { return s.stop }
+
 // Close ends the server and all its connections, and returns when its last goroutine has ended. What was written is
 // gone, unless there is a folder for it. Further calls wait for the first and return the same.
 func (s *Server) Close() error {

@@ -14,7 +14,7 @@
 //
 // It is the server of package server: one node, with the users admin and ops, both with the password changeit. With --db
 // the log is in a folder, and the next server with this folder goes on with it; else what is written is gone when the program
-// ends, which it does on an interrupt or a SIGTERM, with the exit code 0.
+// ends, which it does on an interrupt, a SIGTERM or a POST to /admin/shutdown on the HTTP side, with the exit code 0.
 //
 // By default it listens on the addresses above. Port 0 is any free one: the lines that it prints name the one that it got, and
 // the server takes connections when they are there. With --projections system there are the index streams $ce-, $et-,

@@ -59,7 +59,7 @@ func (s *serve) Validate() (err error) {
 	return nil
 }
 
-// Run serves until ctx ends.
+// Run serves until ctx ends, or an operator has told the server to shut down.
 func (s *serve) Run(ctx context.Context, std streams) error {
 	cfg := server.Config{
 		TCP: s.TCP, HTTP: s.HTTP, Secure: s.Secure, DB: s.DB, Dialect: s.dialect, Projections: s.Projections == "system",
@@ -88,9 +88,12 @@ func (s *serve) Run(ctx context.Context, std streams) error {
 		}
 	}
 	if err == nil {
-		<-ctx.Done()
+		select {
+		case <-ctx.Done():
+		case <-srv.Done():
+		}
 	}
-	return errors.Join(err, srv.Close()) //nolint:contextcheck // ctx has ended
+	return errors.Join(err, srv.Close()) //nolint:contextcheck // one of them has ended
 }
 
 // logger writes to w in a format.

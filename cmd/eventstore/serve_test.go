@@ -82,6 +82,22 @@ func TestServeADialect(t *testing.T) {
 	}
 }
 
+// TestServeUntilShutdown: who is told over HTTP to shut down ends as a process, and well.
+func TestServeUntilShutdown(t *testing.T) {
+	p := start(t, "--tcp", "127.0.0.1:0", "--http", "127.0.0.1:0")
+	require.Equal(t, "ready\n", get(t, p.http+"/health/ready"))
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.http+"/admin/shutdown", http.NoBody)
+	require.NoError(t, err)
+	r.SetBasicAuth("ops", "changeit")
+	answer, err := http.DefaultClient.Do(r)
+	if err == nil { // else the server was faster than its answer
+		require.NoError(t, answer.Body.Close())
+		require.Equal(t, http.StatusOK, answer.StatusCode)
+	}
+	require.NoError(t, p.cmd.Wait(), p.stderr)
+	require.Contains(t, p.stderr.String(), "server closed")
+}
+
 func TestServeLogs(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("there is no SIGTERM to send on Windows")
