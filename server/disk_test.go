@@ -295,5 +295,6 @@ func TestLinksComeWhenThereIsRoom(t *testing.T) {
 	<-failed
 	require.NoError(t, n.WaitForProjections(t.Context()))
 	require.Equal(t, []string{"0@a-1", "1@a-1"}, data(n.readIndexes(t)["$ce-a"]))
+	require.NoError(t, n.WaitForProjections(t.Context()), "they have passed their own links")
 	require.True(t, strings.HasPrefix(fmt.Sprint(n.projector.states()[0].progress), "100"))
 }
