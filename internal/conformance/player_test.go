@@ -49,6 +49,7 @@ func (p *player) play() {
 	if len(p.rec.before) > 0 {
 		p.problems = append(p.problems, p.rec.storedBefore(p.asker())...)
 	}
+	before := 0.0 // when the line before was recorded, but for remarks
 	for i := range p.lines {
 		l := &p.lines[i]
 		if fromClient := l.kind == request || l.kind == rawBytes; fromClient && len(p.pending) > 0 {
@@ -61,7 +62,7 @@ func (p *player) play() {
 			p.peer(l.conn)
 		case l.kind == request:
 			p.reachOthers(l.conn)
-			if i > 0 && l.ms-p.lines[i-1].ms > pause {
+			if l.ms-before > pause {
 				p.rest(l.conn)
 			}
 			p.request(l)
@@ -94,6 +95,9 @@ func (p *player) play() {
 			p.overHTTP(i)
 		case l.kind == beyond:
 			p.problem("line %d is nothing that can be played, and not left out", l.n)
+		}
+		if l.kind != remark {
+			before = l.ms
 		}
 	}
 	p.settle()
