@@ -137,13 +137,7 @@ func (p *player) overHTTP(i int) {
 	for conn := range p.sent {
 		p.reach(conn)
 	}
-	asked := i
-	for asked > 0 && p.lines[asked-1].kind == reply {
-		asked--
-	}
-	if asked > 0 && p.lines[asked].ms-p.lines[asked-1].ms > pause {
-		p.written()
-	}
+	p.written()
 	p.compared++
 	p.found = append(p.found, p.web.differences(l.http, p.web.send(l.http))...)
 }
