@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/goeventstore/eventstore/messages"
 	"github.com/goeventstore/eventstore/messages/pb"
@@ -71,14 +72,24 @@ type window struct {
 	left int32
 }
 
+// filteredRequest is a request with a filter.
+type filteredRequest interface {
+	proto.Message
+	GetFilter() *pb.Filter
+}
+
+// filtered reads a request into m, and reports whether it and its filter are what they should be.
+func (s *shape) filtered(f *messages.Frame, m filteredRequest) (picked *filter, ok bool) {
+	if !s.message(f, m) {
+		return nil, false
+	}
+	return newFilter(m.GetFilter())
+}
+
 // readFiltered serves FilteredReadAllEventsForward and FilteredReadAllEventsBackward (4.10).
 func (c *session) readFiltered(f *messages.Frame, u *user) error {
 	var m pb.FilteredReadAllEvents
-	ok := filteredReadShape.message(f, &m)
-	var picked *filter
-	if ok {
-		picked, ok = newFilter(m.GetFilter())
-	}
+	picked, ok := filteredReadShape.filtered(f, &m)
 	if !ok {
 		c.badRequest(f, "")
 		return nil
@@ -120,11 +131,7 @@ func appendFilteredTail(b []byte, p *messages.AllPage) []byte {
 // subscribeFiltered serves FilteredSubscribeToStream (4.13).
 func (c *session) subscribeFiltered(f *messages.Frame, u *user) error {
 	var m pb.FilteredSubscribeToStream
-	ok := filteredSubscribeShape.message(f, &m)
-	var picked *filter
-	if ok {
-		picked, ok = newFilter(m.GetFilter())
-	}
+	picked, ok := filteredSubscribeShape.filtered(f, &m)
 	if !ok {
 		c.badRequest(f, "")
 		return nil
