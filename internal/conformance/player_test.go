@@ -137,6 +137,7 @@ func (p *player) overHTTP(i int) {
 	for conn := range p.sent {
 		p.reach(conn)
 	}
+	p.settleThose(func(l *line) bool { return !pushed(l.command) })
 	p.written()
 	p.compared++
 	p.found = append(p.found, p.web.differences(l.http, p.web.send(l.http))...)
@@ -234,10 +235,28 @@ func (p *player) reachOthers(conn string) {
 // settle waits for the answers that are due and compares them.
 func (p *player) settle() {
 	p.t.Helper()
+	p.settleThose(func(*line) bool { return true })
+	p.known.round++
+}
+
+// pushed reports whether a server sends this by itself, perhaps because of a request on another connection.
+func pushed(c messages.Command) bool {
+	return c == messages.StreamEventAppeared || c == messages.PersistentSubscriptionStreamEventAppeared || c == messages.SubscriptionDropped
+}
+
+// settleThose waits for some of the answers that are due. That a ping behind a write is answered does not say that the write
+// is done: its own answer does.
+func (p *player) settleThose(which func(*line) bool) {
+	p.t.Helper()
 	for conn := range p.unsent {
 		p.flush(conn)
 	}
+	var later []*line
 	for _, l := range p.pending {
+		if !which(l) {
+			later = append(later, l)
+			continue
+		}
 		x := l.exchange()
 		wait := p.wait
 		if p.missing[x] {
@@ -259,8 +278,7 @@ func (p *player) settle() {
 		}
 		p.compare(l, a)
 	}
-	p.pending = nil
-	p.known.round++
+	p.pending = later
 }
 
 // finish closes a connection, behind everything that the server still has to say on it.

@@ -30,9 +30,6 @@ func TestReplay(t *testing.T) {
 			lines, err := readCapture(filepath.Join(capturesDir, filepath.FromSlash(rec.path)))
 			require.NoError(t, err)
 			answers := requireDecodes(t, lines)
-			if os.Getenv(onDisk) != "" && strings.HasSuffix(rec.path, "/persistent-park-replay.jsonl") {
-				t.Skip("the recording reads parked messages right behind the naks, and does not wait for a disk to have them")
-			}
 			var p *playing
 			switch rec.mode {
 			case modeReplay:
