@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -15,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/goeventstore/eventstore"
+	"github.com/goeventstore/eventstore/internal/faultnet"
 	"github.com/goeventstore/eventstore/persistent"
 )
 
@@ -22,15 +21,9 @@ import (
 // least once, none is acknowledged that was not handled, and the server is never told anything that it did not ask for. SEED
 // repeats one run.
 func TestNothingIsLost(t *testing.T) {
-	first, n := 0, 100
-	if s := os.Getenv("SEED"); s != "" {
-		seed, err := strconv.Atoi(s)
-		require.NoError(t, err)
-		first, n = seed, 1
-	}
-	for seed := first; seed < first+n; seed++ {
+	for seed := range faultnet.Seeds(t, 20) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { lossless(t, rand.New(rand.NewPCG(uint64(seed), 7))) })
+			synctest.Test(t, func(t *testing.T) { lossless(t, rand.New(rand.NewPCG(seed, 7))) })
 		})
 	}
 }
