@@ -114,6 +114,15 @@ func (d *EventDecoder) Decode(r *messages.ResolvedEvent) ResolvedEvent {
 	return e
 }
 
+// Lend is Decode for an event that is valid until the next one, with all that it points to: it allocates nothing.
+func (d *EventDecoder) Lend(r *messages.ResolvedEvent) ResolvedEvent {
+	var e ResolvedEvent
+	d.slab.chunk = 2
+	d.slab.events = d.slab.events[:0]
+	d.slab.decode(r, &e)
+	return e
+}
+
 // slab has room for the events of a page, so that they cost one allocation together.
 type slab struct {
 	events []Event

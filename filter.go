@@ -83,7 +83,14 @@ func (f Filter) Match(e *Event) bool {
 	return false
 }
 
-// message is the filter as a server reads it.
+// Message returns the filter as a server reads it, or why it is none.
+func (f *Filter) Message() (*pb.Filter, error) {
+	if err := f.check(); err != nil {
+		return nil, err
+	}
+	return f.message(), nil
+}
+
 func (f *Filter) message() *pb.Filter {
 	m := &pb.Filter{Context: pb.Filter_StreamId.Enum(), Type: pb.Filter_Prefix.Enum(), Data: f.prefixes}
 	if f.byType {

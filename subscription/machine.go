@@ -7,8 +7,6 @@ import (
 	"math"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/goeventstore/eventstore"
 	"github.com/goeventstore/eventstore/internal/pause"
 	"github.com/goeventstore/eventstore/messages"
@@ -35,53 +33,61 @@ func (s *Subscription) subscribe(ctx context.Context) error {
 		return err
 	}
 	defer cancel()
-	request := messages.Of(messages.SubscribeToStream, &pb.SubscribeToStream{
-		EventStreamId: &s.cfg.Stream, ResolveLinkTos: proto.Bool(!s.cfg.RawLinks),
-	})
-	x, err := s.client.Open(ctx, request, eventstore.Window{Frames: s.cfg.Buffer, Bytes: bufferBytes}, s.cfg.Call...)
-	if err != nil {
-		return err
+	s.picking = s.filter == nil && s.cfg.Filter != nil
+	x, confirmed, err := s.exchangeOf(ctx)
+	var refused *eventstore.ServerError
+	if s.filter != nil && errors.As(err, &refused) && refused.Command == messages.BadRequest {
+		s.picking = true // older than 20.6; the next connection may be to another server
+		x, confirmed, err = s.exchangeOf(ctx)
 	}
-	last, err := confirmation(ctx, x)
 	if err != nil {
-		_ = x.Close()
-		if s.again && errors.Is(err, eventstore.ErrConnectionLost) {
+		if s.again && x != nil && errors.Is(err, eventstore.ErrConnectionLost) {
 			return s.pause(ctx)
 		}
 		return err
 	}
-	s.confirmed = last
+	s.confirmed = confirmed
 	s.adopt(x)
 	if s.again {
 		s.tell(Resubscribed, nil)
 	}
 	s.again = true
 	// Read in any case, up to the end: what was committed while the server confirmed is neither confirmed nor pushed.
-	s.state, s.doubted = reading, false
+	s.next = s.from
+	s.doubted, s.judged = false, false
+	s.turn(reading)
 	return nil
 }
 
-// confirmation is the first answer of an exchange: the number of the stream's last event, -1 when there is none.
-func confirmation(ctx context.Context, x *eventstore.Exchange) (int64, error) {
+// exchangeOf opens an exchange and takes its first answer: how far the stream goes. One beside an error has ended.
+func (s *Subscription) exchangeOf(ctx context.Context) (*eventstore.Exchange, eventstore.From, error) {
+	x, err := s.client.Open(ctx, s.request(), eventstore.Window{Frames: s.cfg.Buffer, Bytes: bufferBytes}, s.cfg.Call...)
+	if err != nil {
+		return nil, eventstore.From{}, err
+	}
+	confirmed, err := s.confirmation(ctx, x)
+	if err != nil {
+		_ = x.Close()
+	}
+	return x, confirmed, err
+}
+
+func (s *Subscription) confirmation(ctx context.Context, x *eventstore.Exchange) (eventstore.From, error) {
 	r, err := x.Recv(ctx)
 	if err != nil {
-		return 0, err
+		return eventstore.From{}, err
 	}
 	switch r.Command {
 	case messages.SubscriptionConfirmation:
 		m := pb.SubscriptionConfirmation{}
 		if err := r.Unmarshal(&m); err != nil {
-			return 0, fmt.Errorf("%w: %w", eventstore.ErrProtocol, err)
+			return eventstore.From{}, fmt.Errorf("%w: %w", eventstore.ErrProtocol, err)
 		}
-		last := m.GetLastEventNumber()
-		if last == messages.DeletedNumber || last == messages.DeletedNumber32 && x.Numbers32() {
-			return 0, eventstore.ErrStreamDeleted
-		}
-		return last, nil
+		return s.confirmedEnd(&m, x.Numbers32())
 	case messages.SubscriptionDropped:
-		return 0, dropped(r)
+		return eventstore.From{}, dropped(r)
 	}
-	return 0, fmt.Errorf("%w: %s to SubscribeToStream", eventstore.ErrProtocol, r.Command)
+	return eventstore.From{}, fmt.Errorf("%w: %s to SubscribeToStream", eventstore.ErrProtocol, r.Command)
 }
 
 // errUnsubscribed says that the server ended the subscription without a reason, as it does when it shuts down.
@@ -109,14 +115,10 @@ func (s *Subscription) adopt(x *eventstore.Exchange) {
 	s.mu.Lock()
 	s.exchange = x
 	closing := s.closing
-	if s.next < 0 { // From End
-		s.next = s.confirmed + 1
-		if s.confirmed >= 0 {
-			s.from = eventstore.After(s.confirmed)
-		} else {
-			s.from = eventstore.Start
-		}
+	if s.from.IsEnd() {
+		s.from = s.confirmed
 	}
+	s.end = s.confirmed
 	if s.again {
 		s.stats.Resubscriptions++
 	}
@@ -133,59 +135,82 @@ func (s *Subscription) read(ctx context.Context) error {
 		return err
 	}
 	defer cancel()
-	opts := eventstore.ReadOptions(s.cfg.Call)
-	if s.cfg.RawLinks {
-		opts = append(opts, eventstore.RawLinks())
+	if !s.judged {
+		return s.judge(ctx)
 	}
 	asked := s.cfg.PageSize
 	if s.most > 0 {
 		asked = min(asked, s.most)
 	}
-	slice, err := s.client.ReadSlice(ctx, s.cfg.Stream, eventstore.At(s.next), asked, opts...)
+	p, err := s.fetch(ctx, asked)
 	switch {
 	case errors.Is(err, eventstore.ErrStreamNotFound):
-		if slice.Last >= s.next && !s.doubted {
+		if before(s.next, p.last) && !s.doubted {
 			// The event that undeletes a stream is committed a moment before what makes it readable: look once more.
 			s.doubted = true
-			return pause.For(ctx, 500*time.Millisecond)
+			return pause.For(ctx, doubt)
 		}
 		s.missing()
 		return nil
-	case errors.Is(err, eventstore.ErrStreamDeleted) && s.confirmed < s.next:
+	case errors.Is(err, eventstore.ErrStreamDeleted) && !before(s.from, s.confirmed):
 		s.follow() // it was deleted since: whatever it got before, and the tombstone, are pushed
 		return nil
 	case err != nil:
 		return err
 	}
-	s.page = slice.Events
-	s.resize(asked, &slice)
+	moved := before(s.next, p.next)
+	s.page, s.next = p, p.next
+	s.resize(asked)
 	s.mu.Lock()
 	s.stats.Pages++
-	s.stats.Buffered = len(s.page)
+	s.stats.Buffered = len(p.events)
+	if before(s.end, p.last) {
+		s.end = p.last
+	}
 	s.mu.Unlock()
-	switch {
-	case slice.Next > s.confirmed && slice.EndOfStream:
+	switch reached := !before(p.next, s.confirmed); {
+	case p.end && (reached || s.all && s.doubted):
 		s.follow()
-	case slice.Next > s.next && len(slice.Events) == 0:
-		s.skipTo(slice.Next) // truncated, or expired
-	case len(slice.Events) == 0:
+	case p.end && s.all:
+		// What was confirmed may be a record without an event, behind which nobody is sent, or this may be another node, which has
+		// not come as far: then the connection that confirmed ends by and by.
+		s.doubted = true
+		return pause.For(ctx, doubt)
+	case !moved && len(p.events) == 0:
 		// A copy of the stream that has not come as far as the confirmation: give it time.
 		return s.pause(ctx)
 	}
 	return nil
 }
 
+// doubt is how long it waits before it looks again at what should not be.
+const doubt = 500 * time.Millisecond
+
+// judge tells whether the place is beyond the end, before anything is read.
+func (s *Subscription) judge(ctx context.Context) error {
+	beyond, err := s.beyond(ctx)
+	if err != nil {
+		return err
+	}
+	s.judged = true
+	if beyond && !s.astray {
+		s.tell(Beyond, fmt.Errorf("%w: %v, where the server has nothing behind %v", ErrBeyond, s.from, s.confirmed))
+	}
+	s.astray = beyond
+	return nil
+}
+
 // resize takes to what a page was halved, which was too large or too slow, and doubles it again when pages are small.
-func (s *Subscription) resize(asked int, slice *eventstore.Slice) {
-	if slice.Asked < asked {
-		s.most = slice.Asked
+func (s *Subscription) resize(asked int) {
+	if s.page.asked < asked {
+		s.most = s.page.asked
 		return
 	}
 	if s.most == 0 {
 		return
 	}
 	size := 0
-	for _, e := range slice.Events {
+	for _, e := range s.page.events {
 		for _, record := range []*eventstore.Event{e.Event, e.Link} {
 			if record != nil {
 				size += len(record.Data) + len(record.Metadata)
@@ -203,56 +228,70 @@ func (s *Subscription) resize(asked int, slice *eventstore.Slice) {
 // missing: a stream that reads as not found. One that had events is soft-deleted, and its numbers go on behind them.
 func (s *Subscription) missing() {
 	kind := NoStream
-	if s.confirmed >= 0 {
+	if !s.confirmed.IsStart() {
 		kind = SoftDeleted
-		s.skipTo(s.confirmed + 1)
+		s.pass(s.confirmed)
 	}
-	if !s.absent {
-		s.absent = true
+	if s.absent != kind {
+		s.absent = kind
 		s.tell(kind, nil)
 	}
 	s.follow()
 }
 
-// skipTo passes over numbers that will never be read.
-func (s *Subscription) skipTo(next int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.next = max(s.next, next)
-}
-
 // follow turns to the pushed events. It is live behind those that wait already.
 func (s *Subscription) follow() {
-	s.state = pushed
 	s.waited = s.exchange.Held()
+	s.turn(pushed)
+}
+
+func (s *Subscription) turn(to state) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state = to
 }
 
 func (s *Subscription) fromPage() (eventstore.ResolvedEvent, bool) {
-	for len(s.page) > 0 {
-		e := s.page[0]
-		s.page[0] = eventstore.ResolvedEvent{}
-		s.page = s.page[1:]
-		if s.deliver(e) {
+	events := s.page.events
+	for i := range events {
+		e := events[i]
+		events[i] = eventstore.ResolvedEvent{}
+		s.page.events = events[i+1:]
+		if s.deliver(&e) {
 			return e, true
 		}
 	}
-	s.page = nil
+	s.pass(s.page.passed)
+	s.page = page{}
 	return eventstore.ResolvedEvent{}, false
 }
 
-// deliver moves the place behind e, or refuses an event that was delivered already.
-func (s *Subscription) deliver(e eventstore.ResolvedEvent) bool {
-	n := e.Original().Number
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stats.Buffered = len(s.page)
-	if n < s.next || s.err != nil {
+// pass moves the place over what will never be delivered.
+func (s *Subscription) pass(to eventstore.From) {
+	if before(s.from, to) {
+		s.mu.Lock()
+		s.from = to
+		s.mu.Unlock()
+	}
+}
+
+// deliver moves the place behind e, and reports whether e is to be delivered: it is not when it was already, or is not wanted.
+func (s *Subscription) deliver(e *eventstore.ResolvedEvent) bool {
+	if before(s.at(e), s.from) {
 		return false
 	}
-	s.next = n + 1
+	if s.absent == SoftDeleted {
+		s.tell(Recreated, nil)
+	}
+	s.absent, s.astray = present, false
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stats.Buffered = len(s.page.events)
+	if s.err != nil {
+		return false
+	}
 	s.from = e.Checkpoint()
-	s.absent = false
-	return true
+	return s.picks(e)
 }
 
 // take returns the next pushed event; without one, the state has changed, or err says why not.
@@ -275,6 +314,8 @@ func (s *Subscription) take(ctx context.Context) (e eventstore.ResolvedEvent, ok
 		return s.event(r)
 	case messages.SubscriptionConfirmation:
 		return e, false, nil // a second one says nothing new
+	case messages.CheckpointReached:
+		return e, false, s.checkpointReached(r)
 	case messages.SubscriptionDropped:
 		err := dropped(r)
 		if !errors.Is(err, errUnsubscribed) {
@@ -289,20 +330,41 @@ func (s *Subscription) take(ctx context.Context) (e eventstore.ResolvedEvent, ok
 	return e, false, fmt.Errorf("%w: %s in a subscription", eventstore.ErrProtocol, r.Command)
 }
 
-func (s *Subscription) event(r messages.Reply) (eventstore.ResolvedEvent, bool, error) {
-	var record messages.ResolvedEvent
-	if err := messages.DecodeAppeared(s.memory.Copy(r.Body), &s.names, &record); err != nil {
-		return eventstore.ResolvedEvent{}, false, fmt.Errorf("%w: %w", eventstore.ErrProtocol, err)
+func (s *Subscription) event(r messages.Reply) (e eventstore.ResolvedEvent, ok bool, err error) {
+	body := r.Body // the exchange's until its next Recv
+	if !s.cfg.Borrowed {
+		body = s.memory.Copy(body)
 	}
-	e := eventstore.DecodeEvent(&record)
+	if err := messages.DecodeAppeared(body, &s.names, &s.record); err != nil {
+		return e, false, fmt.Errorf("%w: %w", eventstore.ErrProtocol, err)
+	}
+	if s.cfg.Borrowed {
+		e = s.decoder.Lend(&s.record)
+	} else {
+		e = s.decoder.Decode(&s.record)
+	}
+	e.All = s.all
 	switch o := e.Original(); {
 	case o == nil:
-		return eventstore.ResolvedEvent{}, false, fmt.Errorf("%w: a pushed event without a record", eventstore.ErrProtocol)
+		return e, false, fmt.Errorf("%w: a pushed event without a record", eventstore.ErrProtocol)
+	case s.all: // tombstones are events of the log
 	case o.Number == math.MaxInt64 || o.Number == messages.DeletedNumber32 && o.Type == "$streamDeleted":
-		return eventstore.ResolvedEvent{}, false, eventstore.ErrStreamDeleted
+		return e, false, eventstore.ErrStreamDeleted
 	}
 	s.waits.Reset()
-	return e, s.deliver(e), nil
+	return e, s.deliver(&e), nil
+}
+
+// checkpointReached moves the place over events that the server has looked at and does not push.
+func (s *Subscription) checkpointReached(r messages.Reply) error {
+	var m pb.CheckpointReached
+	if err := r.Unmarshal(&m); err != nil {
+		return fmt.Errorf("%w: %w", eventstore.ErrProtocol, err)
+	}
+	if at := (eventstore.Position{Commit: m.GetCommitPosition(), Prepare: m.GetPreparePosition()}); at.Commit >= 0 && at.Prepare >= 0 {
+		s.pass(eventstore.AfterPosition(at))
+	}
+	return nil
 }
 
 // lost returns to subscribing, unless the cause is final.
@@ -313,7 +375,7 @@ func (s *Subscription) lost(cause error) error {
 	case !errors.Is(cause, eventstore.ErrOverflow) && !errors.Is(cause, eventstore.ErrConnectionLost) && !errors.Is(cause, errUnsubscribed):
 		return cause
 	}
-	s.state = subscribing
+	s.turn(subscribing)
 	if s.live {
 		s.live = false
 		s.setLive()
@@ -326,12 +388,6 @@ func (s *Subscription) setLive() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stats.Live = s.live
-}
-
-func (s *Subscription) tell(kind Kind, err error) {
-	if s.cfg.OnNotice != nil {
-		s.cfg.OnNotice(Notice{Kind: kind, Stream: s.cfg.Stream, Checkpoint: s.Checkpoint(), Err: err})
-	}
 }
 
 func (s *Subscription) pause(ctx context.Context) error { return pause.For(ctx, s.waits.NextBackOff()) }

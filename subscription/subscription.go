@@ -23,7 +23,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"math"
 	"sync"
 	"time"
 
@@ -32,13 +31,21 @@ import (
 	"github.com/goeventstore/eventstore"
 	"github.com/goeventstore/eventstore/internal/pieces"
 	"github.com/goeventstore/eventstore/messages"
+	"github.com/goeventstore/eventstore/messages/pb"
 )
 
 // Config says what to follow and from where. The zero value of each field but Stream is usable.
+//
+// Of $all the server picks what Filter wants, from 20.6 on, and a link is judged by itself. Everything from an older server, and the
+// events of a stream, are picked here, where of a stream's links it is the target that counts, if there is one to deliver. The
+// checkpoint moves over what is not wanted, so that who begins there again need not pass it again; a server that picks
+// says so after each 100 events.
 type Config struct {
-	Stream   string                  // must not be empty
-	From     eventstore.From         // Start, End, At(n) or After(n). Default: Start
+	Stream   string                  // must not be empty; eventstore.All is everything, which needs the right to read $all
+	From     eventstore.From         // Start, End, At(n) or After(n), and of $all a position. Default: Start
+	Filter   *eventstore.Filter      // which events. Default: all. See below
 	RawLinks bool                    // deliver links as they are. Default: resolved to their targets
+	Borrowed bool                    // lend events until the next Recv, as bufio.Scanner.Bytes is: pushed ones cost no copy. Clone keeps one
 	Buffer   int                     // pushed events that wait at most, before it falls back to reading. Default: 4096
 	PageSize int                     // events a read fetches, 1 to eventstore.MaxPageSize. Default: 500
 	OnNotice func(Notice)            // called on Recv's goroutine, in order, between events, also while Recv waits
@@ -51,46 +58,10 @@ const (
 	bufferBytes     = 8 << 20
 )
 
-// Kind is what a Notice tells.
-type Kind int
-
-// The kinds of notices. CaughtUp and FellBehind take turns.
-const (
-	// CaughtUp: all that was there is delivered; what follows comes as it is written.
-	CaughtUp Kind = iota
-	// FellBehind: no longer. The consumer was slow or the connection was lost; Err says which.
-	FellBehind
-	// NoStream: there is no such stream, yet. The subscription waits for it.
-	NoStream
-	// SoftDeleted: the stream is soft-deleted. The subscription waits for what is written next.
-	SoftDeleted
-	// Resubscribed: the server pushes again, after FellBehind.
-	Resubscribed
-)
-
-// String returns the kind's name.
-func (k Kind) String() string {
-	return [...]string{"CaughtUp", "FellBehind", "NoStream", "SoftDeleted", "Resubscribed"}[k]
-}
-
-// Notice tells that something changed which is no event.
-type Notice struct {
-	Kind       Kind
-	Stream     string
-	Checkpoint eventstore.From // where the subscription is
-	Err        error           // of FellBehind
-}
-
-// String returns the notice in a line.
-func (n Notice) String() string {
-	s := fmt.Sprintf("%v %q %v", n.Kind, n.Stream, n.Checkpoint)
-	if n.Err != nil {
-		s += ": " + n.Err.Error()
-	}
-	return s
-}
-
 type state int
+
+// present is no Kind: neither NoStream nor SoftDeleted.
+const present Kind = -1
 
 const (
 	subscribing state = iota
@@ -104,27 +75,35 @@ type Subscription struct {
 	client *eventstore.Client
 	cfg    Config
 
-	state     state
-	exchange  *eventstore.Exchange
-	confirmed int64 // the stream's last number when the server confirmed
-	page      []eventstore.ResolvedEvent
+	all       bool            // it follows $all: places are positions
+	filter    *pb.Filter      // for a server that picks; nil: none, or it follows a stream
+	picking   bool            // Config.Filter is asked here
+	confirmed eventstore.From // the stream's end when the server confirmed
+	next      eventstore.From // where the next page begins
+	page      page
 	most      int  // how many events a page may have, after one that was too large; 0: as configured
 	waited    int  // pushed events that had come before the pages were read: behind them it is live
 	live      bool // CaughtUp was told, FellBehind not yet
-	absent    bool // NoStream or SoftDeleted was told
-	doubted   bool // a stream that has events was read as not found, once
+	absent    Kind // NoStream or SoftDeleted when that was told last, else present
+	astray    bool // Beyond was told last
+	judged    bool // it is known whether the place is beyond the end
+	doubted   bool // the pages said what should not be, once
 	again     bool // not the first subscribing
 	waits     backoff.BackOff
 	names     messages.Names
 	memory    pieces.Memory // what the pushed events' bytes, which are the exchange's, are copied to
+	decoder   eventstore.EventDecoder
+	record    messages.ResolvedEvent
 
-	mu      sync.Mutex // guards what follows; only Recv's goroutine changes exchange, from, next and stats
-	from    eventstore.From
-	next    int64 // the lowest number to deliver; -1 while From is End and unconfirmed
-	err     error // why it ended
-	cancel  context.CancelFunc
-	closing bool
-	stats   Stats
+	mu       sync.Mutex // guards what follows; only Recv's goroutine changes state, exchange, from, end and stats
+	state    state
+	exchange *eventstore.Exchange
+	from     eventstore.From // before it, nothing is delivered any more; End until the first confirmation
+	end      eventstore.From // the end of the stream, as far as the server has told
+	err      error           // why it ended
+	cancel   context.CancelFunc
+	closing  bool
+	stats    Stats
 }
 
 // Stats tells how a subscription fares.
@@ -139,7 +118,7 @@ type Stats struct {
 // returned is delivered. It waits until ctx ends; a hard-deleted stream and a refusal of access are errors, a missing
 // stream is not.
 func Open(ctx context.Context, c *eventstore.Client, cfg Config) (*Subscription, error) {
-	s := &Subscription{client: c, cfg: cfg, from: cfg.From, waits: newWaits()}
+	s := &Subscription{client: c, cfg: cfg, all: cfg.Stream == eventstore.All, from: cfg.From, absent: present, waits: newWaits()}
 	if err := s.check(); err != nil {
 		return nil, s.wrap(err)
 	}
@@ -167,28 +146,34 @@ func (s *Subscription) check() error {
 		s.cfg.PageSize = defaultPageSize
 	}
 	_, isPosition := s.cfg.From.Position()
-	number, isNumber := s.cfg.From.Number()
+	_, isNumber := s.cfg.From.Number()
 	switch {
 	case s.cfg.Stream == "":
 		return bad("the stream's name is empty")
-	case s.cfg.Stream == eventstore.All:
-		return bad("subscriptions to %s are not there yet", eventstore.All)
-	case isPosition:
-		return bad("place %q: a stream is followed by event numbers", s.cfg.From)
-	case isNumber && number < 0:
-		return bad("place %q: event numbers are not negative", s.cfg.From)
+	case s.all && isNumber:
+		return bad("place %q: %s is followed by positions, event numbers are of streams", s.cfg.From, eventstore.All)
+	case !s.all && isPosition:
+		return bad("place %q: a stream is followed by event numbers, positions are of %s", s.cfg.From, eventstore.All)
+	case negative(s.cfg.From):
+		return bad("place %q: event numbers and positions are not negative", s.cfg.From)
 	case s.cfg.Buffer < 1:
 		return bad("a buffer of %d events: want at least 1", s.cfg.Buffer)
 	case s.cfg.PageSize < 1 || s.cfg.PageSize > eventstore.MaxPageSize:
 		return bad("pages of %d events: want 1 to %d", s.cfg.PageSize, eventstore.MaxPageSize)
-	case s.cfg.From.IsEnd():
-		s.next = -1
-	case isNumber && s.cfg.From.Exclusive() && number < math.MaxInt64:
-		s.next = number + 1
-	case isNumber:
-		s.next = number
+	case s.cfg.Filter == nil:
+		return nil
 	}
-	return nil
+	filter, err := s.cfg.Filter.Message()
+	if s.all {
+		s.filter = filter
+	}
+	return err
+}
+
+func negative(f eventstore.From) bool {
+	number, _ := f.Number()
+	p, _ := f.Position()
+	return number < 0 || p.Commit < 0 || p.Prepare < 0
 }
 
 // Recv returns the next event, waiting for it until ctx ends; an error of ctx does not end the subscription. Any other

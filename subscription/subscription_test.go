@@ -141,6 +141,8 @@ func TestStreamsThatAreNotThere(t *testing.T) {
 			require.Equal(t, notices{"SoftDeleted", "CaughtUp"}, told)
 			write(t, c, "s", 3, 2) // brought back: the numbers go on
 			want(t, s, 3, 2)
+			silent(t, s)
+			require.Equal(t, notices{"SoftDeleted", "CaughtUp", "Recreated"}, told)
 		})
 	})
 	t.Run("softly deleted and written again", func(t *testing.T) {
@@ -366,13 +368,13 @@ func TestEventsEndWithTheReason(t *testing.T) {
 func TestBadConfigurationsAreRefused(t *testing.T) {
 	bubble(t, func(t *testing.T, _ *eventstoretest.Server, c *eventstore.Client) {
 		for says, cfg := range map[string]subscription.Config{
-			"name is empty":      {},
-			"$all":               {Stream: eventstore.All},
-			"event numbers":      {Stream: "s", From: eventstore.AtPosition(eventstore.Position{})},
-			"not negative":       {Stream: "s", From: eventstore.At(-1)},
-			"a buffer of -1":     {Stream: "s", Buffer: -1},
-			"pages of 5000":      {Stream: "s", PageSize: 5000},
-			"pages of -1 events": {Stream: "s", PageSize: -1},
+			"name is empty":        {},
+			"event numbers are of": {Stream: eventstore.All, From: eventstore.At(0)},
+			"positions are of":     {Stream: "s", From: eventstore.AtPosition(eventstore.Position{})},
+			"not negative":         {Stream: "s", From: eventstore.At(-1)},
+			"a buffer of -1":       {Stream: "s", Buffer: -1},
+			"pages of 5000":        {Stream: "s", PageSize: 5000},
+			"pages of -1 events":   {Stream: "s", PageSize: -1},
 		} {
 			_, err := subscription.Open(t.Context(), c, cfg)
 			require.ErrorIs(t, err, eventstore.ErrArgument)

@@ -66,11 +66,16 @@ type linkLine struct {
 	Number int64  `json:"number"`
 }
 
-func (p *printer) print(e *eventstore.ResolvedEvent) error {
-	event := e.Event
-	if event == nil { // the link leads nowhere
-		event = e.Link
+// shown is the event that is printed.
+func shown(e *eventstore.ResolvedEvent) *eventstore.Event {
+	if e.Event == nil { // the link leads nowhere
+		return e.Link
 	}
+	return e.Event
+}
+
+func (p *printer) print(e *eventstore.ResolvedEvent) error {
+	event := shown(e)
 	line := eventLine{
 		Stream: event.Stream, Number: event.Number, ID: event.ID.String(), Type: event.Type, Created: event.Created.UTC(),
 	}

@@ -222,10 +222,43 @@ func TestFollow(t *testing.T) {
 	good(t, "1\n", "append", "later", to)
 	require.Equal(t, []string{"0 1"}, data(t, []string{l.line(t)}))
 	require.Zero(t, l.interrupt(t), &l.stderr)
+}
 
-	code, _, stderr := runProgram(t, "tail", "$all", "-f", to)
-	require.Equal(t, exitFailed, code)
-	require.Contains(t, stderr, "subscriptions to $all are not there yet")
+func TestFollowEverything(t *testing.T) {
+	to := "--connect=" + target(t)
+	good(t, "1\n2\n", "append", "a-1", "--type", "red", to)
+	good(t, "3\n", "append", "b-1", "--type", "blue", to)
+	all := last(t, "tail", "$all", "-f", "-n", "2", to)
+	streams := last(t, "tail", "$all", "-f", "--filter-stream", "a-", "--filter-stream", "c-", to)
+	types := last(t, "tail", "$all", "-f", "--filter-type", "bl", to)
+	one := last(t, "tail", "a-1", "-f", "-n1", "--filter-type", "red", to)
+	lines := func(l *lasting, count int) (lines []string) {
+		for range count {
+			lines = append(lines, l.line(t))
+		}
+		return data(t, lines)
+	}
+	require.Equal(t, []string{"1 2", "0 3"}, lines(all, 2))
+	require.Equal(t, []string{"0 1", "1 2"}, lines(streams, 2))
+	require.Equal(t, []string{"0 3"}, lines(types, 1))
+	require.Equal(t, []string{"1 2"}, lines(one, 1))
+	good(t, "4\n", "append", "a-1", "--type", "blue", to)
+	good(t, "5\n", "append", "a-1", "--type", "red", to)
+	good(t, "6\n", "append", "c-1", "--type", "green", to)
+	require.Equal(t, []string{"2 4", "3 5", "0 6"}, lines(all, 3))
+	require.Equal(t, []string{"2 4", "3 5", "0 6"}, lines(streams, 3))
+	require.Equal(t, []string{"2 4"}, lines(types, 1))
+	require.Equal(t, []string{"3 5"}, lines(one, 1))
+	for _, l := range []*lasting{all, streams, types, one} {
+		require.Zero(t, l.interrupt(t), &l.stderr)
+		require.Empty(t, l.stderr.String())
+	}
+	require.Equal(t, []string{"2 4"}, data(t, good(t, "", "tail", "$all", "-n1", "--filter-type", "blue", to)))
+	for _, wrong := range [][]string{{"$all", "--filter-type", "a", "--filter-stream", "b"}, {"s", "--filter-stream", "b"}} {
+		code, _, stderr := runProgram(t, append([]string{"tail", to}, wrong...)...)
+		require.Equal(t, exitUsage, code)
+		require.Contains(t, stderr, "--filter-stream: want")
+	}
 }
 
 // TestAppendFromATerminal: an event is written when its line is there, and an interrupt ends the wait for the next.

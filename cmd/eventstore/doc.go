@@ -33,7 +33,7 @@
 //
 //	eventstore append STREAM [--type T] [--expected any|none|exists|N]
 //	eventstore read STREAM|'$all' [--from N|C:1/P:1|start|end] [--backward] [--count N]
-//	eventstore tail STREAM|'$all' [-n N] [-f]
+//	eventstore tail STREAM|'$all' [-n N] [-f] [--filter-type PREFIX | --filter-stream PREFIX]
 //	eventstore ping
 //
 // Each takes --connect TARGET, what eventstore.ParseTarget reads; without it it is the server of serve, as admin.
@@ -44,7 +44,7 @@
 //
 // The others print lines of JSON: read and tail an event each, with its data and metadata, which are in dataBase64 and
 // metadataBase64 when they are no JSON, and with the link that led to it. tail prints the last 10 events, or -n, and with -f goes on
-// until an interrupt or SIGTERM; what is in $all cannot be followed yet.
+// until an interrupt or SIGTERM. With a filter it prints those whose types, or in $all whose streams, begin with one of the prefixes.
 //
 // # Exit codes
 //
