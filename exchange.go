@@ -314,6 +314,9 @@ func (x *Exchange) Err() error {
 // Addr is the address of the server.
 func (x *Exchange) Addr() string { return x.conn.Addr() }
 
+// Heard is when the server was last heard on the connection: any byte is a sign of life, not the exchange's own alone.
+func (x *Exchange) Heard() time.Time { return x.conn.Heard() }
+
 // Numbers32 reports a server older than 3.9.4: its numbers are 32-bit, and messages.DeletedNumber32 is that of a tombstone.
 func (x *Exchange) Numbers32() bool { return x.conn.Numbers32() }
 

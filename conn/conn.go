@@ -179,6 +179,9 @@ func (c *Conn) Bytes() (sent, received int64) { return c.sent.Load(), c.received
 // RoundTrip is how long the last heartbeat took to be answered, or the handshake's request when there was none yet.
 func (c *Conn) RoundTrip() time.Duration { return time.Duration(c.roundTrip.Load()) }
 
+// Heard is when the last byte came.
+func (c *Conn) Heard() time.Time { return c.epoch.Add(time.Duration(c.heard.Load())) }
+
 // Retire ends the connection for a cause, as lost, when the calls that wait have been answered, after Config.Timeout, or when
 // ctx ends. It returns when its goroutines have.
 func (c *Conn) Retire(ctx context.Context, cause error) {

@@ -270,7 +270,7 @@ func (s *Subscription) fromPage() (eventstore.ResolvedEvent, bool) {
 func (s *Subscription) pass(to eventstore.From) {
 	if before(s.from, to) {
 		s.mu.Lock()
-		s.from = to
+		s.move(to)
 		s.mu.Unlock()
 	}
 }
@@ -290,8 +290,15 @@ func (s *Subscription) deliver(e *eventstore.ResolvedEvent) bool {
 	if s.err != nil {
 		return false
 	}
-	s.from = e.Checkpoint()
+	s.move(e.Checkpoint())
 	return s.picks(e)
+}
+
+// move sets the place, and the end with it if that was not known to be there. The lock is held.
+func (s *Subscription) move(to eventstore.From) {
+	if s.from = to; before(s.end, to) {
+		s.end = to
+	}
 }
 
 // take returns the next pushed event; without one, the state has changed, or err says why not.

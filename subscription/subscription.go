@@ -106,14 +106,6 @@ type Subscription struct {
 	stats    Stats
 }
 
-// Stats tells how a subscription fares.
-type Stats struct {
-	Live            bool
-	Buffered        int   // events that were read or pushed and wait for Recv
-	Pages           int64 // read so far
-	Resubscriptions int64 // after losses and overflows
-}
-
 // Open subscribes and returns when the server has confirmed: with From End, every event that is written after Open has
 // returned is delivered. It waits until ctx ends; a hard-deleted stream and a refusal of access are errors, a missing
 // stream is not.
@@ -223,17 +215,6 @@ func (s *Subscription) Checkpoint() eventstore.From {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.from
-}
-
-// Stats returns how the subscription fares.
-func (s *Subscription) Stats() Stats {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	stats := s.stats
-	if s.exchange != nil {
-		stats.Buffered += s.exchange.Held()
-	}
-	return stats
 }
 
 // Close ends the subscription and a Recv that waits. It does not wait for the server.
