@@ -42,11 +42,11 @@ func (a *account) apply(eventType string, m movement) {
 // balances is the read model in memory: what every account holds.
 type balances map[string]*account
 
-// follow projects the stream until its last event is in.
+// follow projects the events of all accounts until the last is in.
 func (b balances) follow(ctx context.Context, client *eventstore.Client, p plan) error {
 	var l *listener.Listener
-	l, err := listener.New(client, listener.Config{Name: "balances", Stream: p.Stream}, func(_ context.Context, e eventstore.ResolvedEvent) error {
-		if p.isLast(e.Event) {
+	l, err := listener.New(client, listener.Config{Name: "balances", Stream: p.index()}, func(_ context.Context, e eventstore.ResolvedEvent) error {
+		if p.isLast(e) {
 			l.Stop()
 		}
 		var m movement

@@ -25,7 +25,6 @@ type movement struct {
 type bank struct {
 	random  *rand.Rand
 	left    int
-	names   []string
 	balance []int64
 	// closing is the account that pays out its balance next, then closes; -1: none.
 	closing int
@@ -37,35 +36,34 @@ func newBank(seed uint64, events int) *bank {
 	return &bank{random: rand.New(rand.NewPCG(seed, 0)), left: events, closing: -1} // #nosec G404 -- the same numbers for the same seed
 }
 
-// next returns the next event, false when all were.
-func (b *bank) next() (eventstore.EventData, bool) {
-	if b.left == 0 {
-		return eventstore.EventData{}, false
-	}
+func accountName(i int) string { return fmt.Sprintf("account-%02d", i+1) }
+
+// next returns the next event and whose it is. There are as many as newBank was told.
+func (b *bank) next() (account string, e eventstore.EventData) {
 	b.left--
-	if len(b.names) < accounts {
-		name := fmt.Sprintf("account-%02d", len(b.names)+1)
-		b.names, b.balance = append(b.names, name), append(b.balance, 0)
-		return eventstore.JSONEvent(opened, movement{Account: name}), true
+	if i := len(b.balance); i < accounts {
+		b.balance = append(b.balance, 0)
+		return b.event(opened, i, 0)
 	}
 	if b.closing < 0 && b.left == 1 { // two events are left: the last account closes
-		b.closing = len(b.names) - 1
+		b.closing = len(b.balance) - 1
 	}
 	if i := b.closing; i >= 0 {
 		if amount := b.balance[i]; amount > 0 {
-			return b.move(withdrawn, i, -amount), true
+			return b.event(withdrawn, i, -amount)
 		}
 		b.closing = -1
-		return eventstore.JSONEvent(closed, movement{Account: b.names[i]}), true
+		return b.event(closed, i, 0)
 	}
-	i := b.random.IntN(len(b.names))
+	i := b.random.IntN(len(b.balance))
 	if amount := 1 + b.random.Int64N(10_000); amount <= b.balance[i] && b.random.IntN(2) == 0 {
-		return b.move(withdrawn, i, -amount), true
+		return b.event(withdrawn, i, -amount)
 	}
-	return b.move(deposited, i, 1+b.random.Int64N(10_000)), true
+	return b.event(deposited, i, 1+b.random.Int64N(10_000))
 }
 
-func (b *bank) move(eventType string, i int, change int64) eventstore.EventData {
+func (b *bank) event(eventType string, i int, change int64) (account string, e eventstore.EventData) {
 	b.balance[i] += change
-	return eventstore.JSONEvent(eventType, movement{Account: b.names[i], Amount: max(change, -change)})
+	account = accountName(i)
+	return account, eventstore.JSONEvent(eventType, movement{Account: account, Amount: max(change, -change)})
 }

@@ -92,16 +92,16 @@ func (d *disk) begin(ctx context.Context, p plan, given map[string]bool) (kept p
 	return kept, int(number) + 1, nil
 }
 
-// follow projects the stream until its last event is in. The accounts and the checkpoint change in one transaction.
+// follow projects the events of all accounts until the last is in. The accounts and the checkpoint change in one transaction.
 func (d *disk) follow(ctx context.Context, client *eventstore.Client, p plan) error {
 	at, err := d.checkpoints.Load(ctx, checkpointName)
 	if err == nil && at == eventstore.After(int64(p.Events)-1) {
 		return nil // it is
 	}
 	var l *listener.Listener
-	l, err = listener.NewTx(client, listener.Config{Name: checkpointName, Stream: p.Stream, SaveEvery: batchSize}, d.checkpoints,
+	l, err = listener.NewTx(client, listener.Config{Name: checkpointName, Stream: p.index(), SaveEvery: batchSize}, d.checkpoints,
 		func(_ context.Context, tx *bbolt.Tx, e eventstore.ResolvedEvent) error {
-			if p.isLast(e.Event) {
+			if p.isLast(e) {
 				l.Stop()
 			}
 			return apply(tx, e.Event)

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -16,20 +17,20 @@ func table(t *testing.T, args ...string) string {
 	t.Helper()
 	var out bytes.Buffer
 	require.NoError(t, run(t.Context(), args, &out))
-	require.Regexp(t, `^stream bank-[0-9a-f-]{36}\n`, out.String())
+	require.Regexp(t, `^category bank[0-9a-f]{32}\n`, out.String())
 	require.Regexp(t, `wrote \d+ events in .* \(\d+ events/s\), projected in .* \(\d+ events/s\)\n$`, out.String())
 	return cut(out.String())
 }
 
 // cut leaves out what differs from run to run.
 func cut(out string) string {
-	return regexp.MustCompile(`(?m)^(stream|goes on|wrote).*\n`).ReplaceAllString(out, "")
+	return regexp.MustCompile(`(?m)^(category|goes on|wrote).*\n`).ReplaceAllString(out, "")
 }
 
 // outside starts a server that lives on when a run ends, and returns its target.
 func outside(t *testing.T) string {
 	t.Helper()
-	srv, err := server.Start(server.Config{})
+	srv, err := server.Start(server.Config{Projections: true})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, srv.Close()) })
 	return strings.Replace(srv.URL(), "tcp://", "tcp://admin:changeit@", 1)
@@ -52,6 +53,18 @@ func TestAnySizeWorks(t *testing.T) {
 	for _, n := range []string{"1", "2", "10", "11", "12", "13", "499", "500", "501"} {
 		table(t, "-events", n)
 	}
+}
+
+// A server that makes no index is told from one that is slow.
+func TestAServerWithoutProjectionsIsSaidInASentence(t *testing.T) {
+	srv, err := server.Start(server.Config{})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, srv.Close()) }()
+	defer func(before time.Duration) { projectionTime = before }(projectionTime)
+	projectionTime = 200 * time.Millisecond
+	var out bytes.Buffer
+	err = run(t.Context(), []string{"-events", "20", "-connect", strings.Replace(srv.URL(), "tcp://", "tcp://admin:changeit@", 1)}, &out)
+	require.ErrorContains(t, err, "are the server's system projections running?")
 }
 
 func TestNobodyThereIsSaidInASentence(t *testing.T) {
