@@ -2,6 +2,7 @@ package pieces_test
 
 import (
 	"bytes"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -34,4 +35,17 @@ func TestAllocCopies(t *testing.T) {
 	require.Less(t, testing.AllocsPerRun(10_000, func() { m.Copy(small) }), 0.01)
 	require.InDelta(t, 1, testing.AllocsPerRun(100, func() { m.Copy(large) }), 0.1, "a large one would waste a piece")
 	require.True(t, slices.Equal(large, m.Copy(large)))
+}
+
+// Thousands that copy a little each do not hold a large piece each.
+func TestTheFirstPiecesAreSmall(t *testing.T) {
+	const owners = 1000
+	all := make([]pieces.Memory, owners)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for i := range all {
+		all[i].Copy(make([]byte, 100))
+	}
+	runtime.ReadMemStats(&after)
+	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(owners*2*pieces.Least))
 }
