@@ -1,20 +1,20 @@
-// Package subscription follows a stream: the events from a place on, those that are there and those that come, each once
+// Package subscription follows a stream, or everything: the events from a place on, those that are there and those that come, each once
 // and in order, over every loss of the connection. Live is a catch-up from End: there is one kind.
 //
 // A subscription is a state machine that Recv drives; it has no goroutine of its own.
 //
 //	subscribing  asks the server to push; the confirmation says how far the stream went at that moment
-//	reading      reads pages up to the confirmed number, while the pushed events wait in the exchange's bounded window
+//	reading      reads pages up to the confirmed place, while the pushed events wait in the exchange's bounded window
 //	pushed       takes the pushed events, skipping what the pages had; live once those that waited are taken
 //	ended        for ever: Close, a hard delete, access denied, or a limit of attempts that is spent
 //
 //	subscribing -> reading    confirmed
-//	reading     -> pushed     the pages reached the confirmed number and the end of the stream, or there is no stream
+//	reading     -> pushed     the pages reached the confirmed place and the end of the stream, or there is no stream
 //	pushed      -> subscribing  the window overflowed, the server dropped it, or the connection was lost
 //	any         -> ended
 //
-// Each subscribing uses a new exchange with a new correlation id, so frames of an older one reach nobody. The next number
-// to deliver only grows. A slow consumer costs itself a return to reading, and nobody else anything: the window is bounded, the
+// Each subscribing uses a new exchange with a new correlation id, so frames of an older one reach nobody. The place,
+// which is a number of a stream or a position of $all, only grows. A slow consumer costs itself a return to reading, and nobody else anything: the window is bounded, the
 // socket is never held up, and it is never dropped.
 package subscription
 
