@@ -116,7 +116,9 @@ type Status struct {
 type Listener struct {
 	client *eventstore.Client
 	cfg    Config
-	sink   sink
+
+	// makeSink makes the sink of a run that keeps its checkpoint in a store.
+	makeSink func(Store) (sink, error)
 
 	mu      sync.Mutex // guards what follows
 	status  Status
@@ -136,11 +138,13 @@ func New(c *eventstore.Client, cfg Config, h Handler) (*Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.sink = &handlerSink{name: l.cfg.Name, store: l.cfg.Store, handle: h}
+	l.makeSink = func(s Store) (sink, error) {
+		return &handlerSink{name: l.cfg.Name, store: s, handle: h}, nil
+	}
 	return l, nil
 }
 
-// makeListener checks what New and NewTx have in common. The sink is theirs.
+// makeListener checks what New and NewTx have in common. The sinks are theirs.
 func makeListener(c *eventstore.Client, cfg Config) (*Listener, error) {
 	if cfg.Name == "" {
 		cfg.Name = cfg.Stream
@@ -186,7 +190,7 @@ func (l *Listener) Run(ctx context.Context) error {
 		return err
 	}
 	defer l.end()
-	err = l.run(ctx)
+	err = l.run(ctx, l.cfg.Store)
 	if err == nil {
 		return nil
 	}
@@ -195,11 +199,15 @@ func (l *Listener) Run(ctx context.Context) error {
 	return err
 }
 
-// run follows the stream from the checkpoint, and again from a checkpoint that somebody else has moved back.
-func (l *Listener) run(ctx context.Context) error {
+// run follows the stream from the store's checkpoint, and again from a checkpoint that somebody else has moved back.
+func (l *Listener) run(ctx context.Context, store Store) error {
+	to, err := l.makeSink(store)
+	if err != nil {
+		return err
+	}
 	waits := l.cfg.Backoff()
 	for {
-		err := l.follow(ctx)
+		err := l.follow(ctx, store, to)
 		if !errors.Is(err, errMoved) {
 			return err
 		}
@@ -214,8 +222,8 @@ func (l *Listener) run(ctx context.Context) error {
 	}
 }
 
-func (l *Listener) follow(ctx context.Context) error {
-	from, err := l.cfg.Store.Load(ctx, l.cfg.Name)
+func (l *Listener) follow(ctx context.Context, store Store, to sink) error {
+	from, err := store.Load(ctx, l.cfg.Name)
 	fresh := errors.Is(err, ErrNoCheckpoint)
 	switch {
 	case fresh:
@@ -223,7 +231,7 @@ func (l *Listener) follow(ctx context.Context) error {
 	case err != nil:
 		return unlessEnded(ctx, fmt.Errorf("load the checkpoint: %w", err))
 	}
-	r := run{Listener: l, wait: ctx, rest: func() {}}
+	r := run{Listener: l, sink: to, wait: ctx, rest: func() {}}
 	r.sub, err = subscription.Open(ctx, l.client, subscription.Config{
 		Stream: l.cfg.Stream, From: from, Call: l.cfg.Call, OnNotice: func(n subscription.Notice) { r.notice(ctx, n) },
 	})
@@ -234,7 +242,7 @@ func (l *Listener) follow(ctx context.Context) error {
 	r.done = r.sub.Checkpoint()
 	l.update(func(s *Status) { s.State, s.Checkpoint = Following, r.done })
 	if fresh {
-		if err := l.sink.begin(ctx, from, r.done); err != nil {
+		if err := to.begin(ctx, from, r.done); err != nil {
 			return unlessEnded(ctx, err)
 		}
 	}

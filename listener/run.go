@@ -14,6 +14,7 @@ import (
 // run is what one Run has at hand.
 type run struct {
 	*Listener
+	sink  sink
 	sub   *subscription.Subscription
 	done  eventstore.From // behind the last handled event
 	dirty bool            // done is not saved

@@ -49,7 +49,13 @@ func NewTx[T any](c *eventstore.Client, cfg Config, s TxStore[T], h TxHandler[T]
 	if err != nil {
 		return nil, err
 	}
-	l.sink = &txSink[T]{name: l.cfg.Name, store: s, handle: h}
+	l.makeSink = func(s Store) (sink, error) {
+		tx, ok := s.(TxStore[T])
+		if !ok {
+			return nil, fmt.Errorf("%T stands in for the store and makes no transactions of its kind", s)
+		}
+		return &txSink[T]{name: l.cfg.Name, store: tx, handle: h}, nil
+	}
 	return l, nil
 }
 
