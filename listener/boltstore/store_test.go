@@ -10,7 +10,7 @@ import (
 	"github.com/goeventstore/eventstore"
 	"github.com/goeventstore/eventstore/listener"
 	"github.com/goeventstore/eventstore/listener/boltstore"
-	"github.com/goeventstore/eventstore/listener/internal/storetest"
+	"github.com/goeventstore/eventstore/internal/storetest"
 )
 
 // open opens a database that is quick, since it does not wait for the disk.
