@@ -2,10 +2,14 @@
 // remembers in a store how far it came, so that the next run goes on there. When the read model and the checkpoint are in one
 // database, NewTx changes both in one transaction: exactly once.
 //
-// States of a Listener: idle, following, retrying (the handler failed, its backoff runs), stopped (Run has returned; it may be
-// called again).
+// States of a Listener: idle, waiting (for the lease), following, retrying (the handler failed, its backoff runs), stopped (Run
+// has returned; it may be called again).
 //
-//	idle, stopped -> following   Run has loaded the checkpoint and subscribed
+//	idle, stopped -> waiting     Run, with a store that is a Leaser
+//	idle, stopped,
+//	waiting       -> following   Run has loaded the checkpoint and subscribed
+//	following,
+//	retrying      -> waiting     the lease is lost, or may be
 //	following     -> retrying    the handler returned an error or panicked
 //	retrying      -> following   it succeeded at last
 //	any           -> stopped     ctx ended, Stop, the failure policy, or the subscription's end
@@ -41,6 +45,8 @@ type Config struct {
 	Store      Store                     // nil: memory, so that every process begins at From. NewTx has its own: nil
 	SaveEvery  int                       // events; with NewTx those of a transaction, at most. Default 100
 	SaveAfter  time.Duration             // with NewTx how long a transaction's events are gathered. Default 1 s
+	Owner      string                    // with a Leaser: what people call this instance. Default: host, process and a random part
+	LeaseTTL   time.Duration             // with a Leaser: how long others wait for an instance that is silent. Default 15 s
 	OnFailure  Policy                    // default RetryForever
 	Backoff    func() backoff.BackOff    // waits between the calls of a handler that fails; default 100 ms doubling to 30 s
 	OnCaughtUp func(ctx context.Context) // all that was there is handled; again after each loss of the connection
@@ -98,10 +104,13 @@ const (
 	Following
 	Retrying
 	Stopped
+	Waiting
 )
 
 // String returns the state in a word.
-func (s State) String() string { return [...]string{"idle", "following", "retrying", "stopped"}[s] }
+func (s State) String() string {
+	return [...]string{"idle", "following", "retrying", "stopped", "waiting"}[s]
+}
 
 // Status tells how a listener fares.
 type Status struct {
@@ -155,6 +164,12 @@ func makeListener(c *eventstore.Client, cfg Config) (*Listener, error) {
 	if cfg.SaveAfter == 0 {
 		cfg.SaveAfter = time.Second
 	}
+	if cfg.Owner == "" {
+		cfg.Owner = someOwner()
+	}
+	if cfg.LeaseTTL == 0 {
+		cfg.LeaseTTL = 15 * time.Second
+	}
 	if cfg.Backoff == nil {
 		cfg.Backoff = defaultBackoff
 	}
@@ -167,6 +182,8 @@ func makeListener(c *eventstore.Client, cfg Config) (*Listener, error) {
 		return nil, cfg.bad("SaveEvery is negative")
 	case cfg.SaveAfter < 0:
 		return nil, cfg.bad("SaveAfter is negative")
+	case cfg.LeaseTTL < 10*time.Millisecond:
+		return nil, cfg.bad("LeaseTTL is below 10 ms")
 	}
 	return &Listener{client: c, cfg: cfg, status: Status{Checkpoint: cfg.From}}, nil
 }
@@ -184,13 +201,20 @@ func defaultBackoff() backoff.BackOff {
 // Run follows the stream until ctx ends or Stop is called, and then returns nil once the checkpoint is saved. It returns an
 // error when the checkpoint cannot be loaded or, at the end, saved; when the failure policy gives up (*HandlerError); and when
 // the subscription ends: a hard-deleted stream, denied access, a closed client. One run at a time.
+//
+// With a store that is a Leaser it waits for the lease first, however long and whatever the store answers meanwhile, which is
+// Status.LastError; only what time does not mend ends it. When the lease is lost it waits for it again.
 func (l *Listener) Run(ctx context.Context) error {
 	ctx, err := l.begin(ctx)
 	if err != nil {
 		return err
 	}
 	defer l.end()
-	err = l.run(ctx, l.cfg.Store)
+	if store, ok := l.cfg.Store.(Leaser); ok {
+		err = l.takeTurns(ctx, store)
+	} else {
+		err = l.work(ctx, l.cfg.Store)
+	}
 	if err == nil {
 		return nil
 	}
@@ -199,8 +223,8 @@ func (l *Listener) Run(ctx context.Context) error {
 	return err
 }
 
-// run follows the stream from the store's checkpoint, and again from a checkpoint that somebody else has moved back.
-func (l *Listener) run(ctx context.Context, store Store) error {
+// work follows the stream from the store's checkpoint, and again from a checkpoint that somebody else has moved back.
+func (l *Listener) work(ctx context.Context, store Store) error {
 	to, err := l.makeSink(store)
 	if err != nil {
 		return err
@@ -247,10 +271,17 @@ func (l *Listener) follow(ctx context.Context, store Store, to sink) error {
 		}
 	}
 	err = unlessEnded(ctx, r.loop(ctx))
+	if errors.Is(err, errLost) || errors.Is(context.Cause(ctx), errLost) {
+		return err // nothing is saved any more
+	}
 	// The last save must happen although ctx has ended, and must not take for ever.
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastSave)
 	defer cancel()
-	return errors.Join(err, r.save(last))
+	saved := r.save(last)
+	if err != nil && errors.Is(saved, errLost) {
+		return err // another instance goes on; why this one ends is what matters
+	}
+	return errors.Join(err, saved)
 }
 
 // lastSave is how long the save at the end of a run may take, and a transaction that is under way then.

@@ -45,7 +45,9 @@ func (r *run) loop(ctx context.Context) error {
 		}
 		r.tellHeld(ctx)
 		if r.dirty && (r.since >= r.cfg.SaveEvery || r.wait.Err() != nil) {
-			r.saveInTime(ctx)
+			if err := r.saveInTime(ctx); err != nil {
+				return err
+			}
 		}
 	}
 }
@@ -120,7 +122,7 @@ func over(ctx context.Context, failure error) error {
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err() // the handler was interrupted: the events come again in the next run
-	case errors.Is(failure, errMoved):
+	case errors.Is(failure, errMoved), errors.Is(failure, errLost):
 		return failure
 	}
 	return nil
@@ -202,16 +204,21 @@ func (r *run) arm(ctx context.Context) {
 	r.wait, r.rest = context.WithTimeout(ctx, r.cfg.SaveAfter)
 }
 
-func (r *run) saveInTime(ctx context.Context) {
+func (r *run) saveInTime(ctx context.Context) error {
 	r.since = 0
-	if err := r.save(ctx); err != nil {
+	err := r.save(ctx)
+	switch {
+	case errors.Is(err, errLost):
+		return err
+	case err != nil:
 		// The events are handled, and only a restart would hand them out again: go on, and save at the next occasion.
 		r.update(func(s *Status) { s.LastError = err })
 		r.arm(ctx)
-		return
+		return nil //nolint:nilerr // see above
 	}
 	r.rest()
 	r.wait, r.rest = ctx, func() {}
+	return nil
 }
 
 func (r *run) save(ctx context.Context) error {

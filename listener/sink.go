@@ -54,7 +54,7 @@ func (s *handlerSink) apply(ctx context.Context, _ eventstore.From, events []eve
 
 func (s *handlerSink) save(ctx context.Context, at eventstore.From) error {
 	if err := s.store.Save(ctx, s.name, at); err != nil {
-		return fmt.Errorf("save the checkpoint %v: %w", at, err)
+		return fenced(fmt.Errorf("save the checkpoint %v: %w", at, err))
 	}
 	return nil
 }

@@ -11,8 +11,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/goeventstore/eventstore"
-	"github.com/goeventstore/eventstore/listener"
+	"github.com/goeventstore/eventstore/eventstoretest"
 	"github.com/goeventstore/eventstore/internal/storetest"
+	"github.com/goeventstore/eventstore/listener"
 )
 
 func TestStores(t *testing.T) {
@@ -20,11 +21,23 @@ func TestStores(t *testing.T) {
 	t.Run("file", func(t *testing.T) {
 		storetest.Store(t, listener.FileStore(filepath.Join(t.TempDir(), "made", "when", "needed")))
 	})
-	t.Run("the ledger of these tests", func(t *testing.T) {
-		storetest.TxStore(t, newLedger(), storetest.Effects[*page]{
+	t.Run("stream", func(t *testing.T) {
+		srv := eventstoretest.Run(t)
+		stores := [2]listener.Store{}
+		for i := range stores {
+			stores[i] = listener.StreamStore(srv.Client(t), "checkpoint-")
+		}
+		storetest.Store(t, stores[0])
+		storetest.Leaser(t, stores[0].(storetest.LeaserStore), stores[1].(storetest.LeaserStore))
+	})
+	t.Run("the ledgers of these tests", func(t *testing.T) {
+		effects := storetest.Effects[*page]{
 			Put: func(p *page, key, value string) error { p.values[key] = value; return nil },
 			Get: func(p *page, key string) string { return p.values[key] },
-		})
+		}
+		storetest.TxStore(t, newLedger(), effects)
+		s := newLeasedLedger()
+		storetest.TxLeaser(t, s, s, effects)
 	})
 }
 
