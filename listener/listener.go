@@ -1,21 +1,34 @@
 // Package listener keeps read models: it follows a stream, hands each event to a handler, in order and at least once, and
 // remembers in a store how far it came, so that the next run goes on there. When the read model and the checkpoint are in one
-// database, NewTx changes both in one transaction: exactly once.
+// database, NewTx changes both in one transaction: exactly once. NewBatch hands over many events at a time, and Config.Parallel
+// handles those of different keys at once.
 //
-// States of a Listener: idle, waiting (for the lease), following, retrying (the handler failed, its backoff runs), stopped (Run
-// has returned; it may be called again).
+// What is followed is a stream: one of the application's, a category ($ce-account) or an event type ($et-opened) as the server's
+// projections keep them, or eventstore.All. Where there are no projections, All with a Filter of StreamPrefix("account-") has the events
+// of a category, with these differences: reading $all is for administrators by default, and a user who may read $ce-account gets
+// ErrAccessDenied; the checkpoint is a position and not a number, so that one does not go on where the other was; an event is its own
+// record and has no Link; and events of deleted and truncated streams are delivered until a scavenge has removed them, while
+// $ce- delivers their links, with Event nil. Without a Filter, All has every link that projections write as well, resolved, and the
+// events that a store of checkpoints writes.
 //
-//	idle, stopped -> waiting     Run, with a store that is a Leaser
-//	idle, stopped,
-//	waiting       -> following   Run has loaded the checkpoint and subscribed
-//	following,
-//	retrying      -> waiting     the lease is lost, or may be
-//	following     -> retrying    the handler returned an error or panicked
-//	retrying      -> following   it succeeded at last
-//	any           -> stopped     ctx ended, Stop, the failure policy, or the subscription's end
+// States of a Listener: idle (not begun, or subscribing), waiting (for the lease), following, retrying (the handler failed, its backoff runs; with Parallel: of
+// one key), paused, stopped (Run has returned; it may be called again).
+//
+//	idle      -> following   Run has loaded the checkpoint and subscribed
+//	following -> retrying    the handler returned an error or panicked
+//	retrying  -> following   it succeeded at last, or the policy went on without the event
+//	following, retrying, idle -> paused    Pause, Patch or ReplayFailed; the event under way is done and the checkpoint saved
+//	paused    -> idle        Resume, and no Patch or ReplayFailed is under way: the checkpoint is loaded anew
+//	following -> idle        somebody else has moved the checkpoint back, or it is beyond the end of the stream and looked at again
+//	any       -> stopped     ctx ended, Stop, the failure policy, OnInit, ErrBeyondEnd or the subscription's end
+//	stopped   -> idle, paused   Run
+//	stopped   -> waiting     Run, with a store that is a Leaser
+//	waiting   -> idle, paused   the lease is ours
+//	any but stopped -> waiting  the lease is lost, or may be
 //
 // The checkpoint is saved behind events that the handler has finished with, never ahead of one. New saves it from time to
-// time, NewTx with the effects: where events go is a sink, of which there are these two, and the loop is the same.
+// time, NewBatch behind each batch, NewTx with the effects: where events go is a sink, and the loop is the same. With Parallel the loop
+// is another one, since what is done first need not be what came first.
 package listener
 
 import (
@@ -40,85 +53,30 @@ type Handler func(ctx context.Context, e eventstore.ResolvedEvent) error
 // Config says what to follow and where the checkpoint is kept.
 type Config struct {
 	Name       string                    // of the checkpoint. Default: Stream
-	Stream     string                    // must not be empty
-	From       eventstore.From           // without a checkpoint. Default: Start
+	Stream     string                    // must not be empty; eventstore.All is everything. See the package
+	Filter     *eventstore.Filter        // which events; see subscription.Config. Default: all
+	From       eventstore.From           // without a checkpoint; End is from now on. Default: Start
 	Store      Store                     // nil: memory, so that every process begins at From. NewTx has its own: nil
-	SaveEvery  int                       // events; with NewTx those of a transaction, at most. Default 100
-	SaveAfter  time.Duration             // with NewTx how long a transaction's events are gathered. Default 1 s
+	SaveEvery  int                       // events; with NewTx and NewBatch those of a transaction or a batch, at most. Default 100
+	SaveAfter  time.Duration             // with NewTx and NewBatch how long those are gathered. Default 1 s
 	Owner      string                    // with a Leaser: what people call this instance. Default: host, process and a random part
 	LeaseTTL   time.Duration             // with a Leaser: how long others wait for an instance that is silent. Default 15 s
 	OnFailure  Policy                    // default RetryForever
 	Backoff    func() backoff.BackOff    // waits between the calls of a handler that fails; default 100 ms doubling to 30 s
 	OnCaughtUp func(ctx context.Context) // all that was there is handled; again after each loss of the connection
-	OnNotice   func(subscription.Notice) // what the subscription tells beside events
+	OnNotice   func(subscription.Notice) // what the subscription tells beside events, when all before it is handled
 	Call       []eventstore.CallOption   // for the calls that it makes
-}
 
-// Policy says what to do about an event that the handler fails on.
-type Policy struct{ attempts int }
+	// Parallel is how many events are handled at once, of different keys: those of one key in their order, and the checkpoint is
+	// behind none that is not handled. Up to 64 times as many are in memory, or handled again after a crash. Only for New.
+	// Default: one after the other.
+	Parallel int
+	// Key says which events must be in order. Default: the event's stream, which for a link is that of its target.
+	Key func(eventstore.ResolvedEvent) string
 
-// RetryForever calls the handler until it succeeds: nothing is skipped, and the listener stands until somebody mends what is
-// broken. It is the zero Policy.
-var RetryForever = Policy{}
-
-// RetryThenStop ends Run with the handler's error after n calls, n at least 1. The checkpoint stays before the event.
-func RetryThenStop(n int) Policy { return Policy{attempts: max(n, 1)} }
-
-// PanicError is the error of a handler that panicked.
-type PanicError struct {
-	Value any
-	Stack []byte
-}
-
-// Error shows the value, not the stack.
-func (e *PanicError) Error() string { return fmt.Sprintf("the handler panicked: %v", e.Value) }
-
-// Unwrap returns the value if it is an error.
-func (e *PanicError) Unwrap() error {
-	err, _ := e.Value.(error)
-	return err
-}
-
-// HandlerError ends Run when the policy's calls are spent.
-type HandlerError struct {
-	Stream   string // of the event's original record
-	Number   int64
-	Attempts int
-	Err      error
-}
-
-// Error names the event.
-func (e *HandlerError) Error() string {
-	return fmt.Sprintf("handle event %d@%s, %d attempts: %v", e.Number, e.Stream, e.Attempts, e.Err)
-}
-
-// Unwrap returns the handler's error.
-func (e *HandlerError) Unwrap() error { return e.Err }
-
-// State is what a listener does.
-type State int
-
-// The states; see the package.
-const (
-	Idle State = iota
-	Following
-	Retrying
-	Stopped
-	Waiting
-)
-
-// String returns the state in a word.
-func (s State) String() string {
-	return [...]string{"idle", "following", "retrying", "stopped", "waiting"}[s]
-}
-
-// Status tells how a listener fares.
-type Status struct {
-	State      State
-	Checkpoint eventstore.From // behind the last event that was handled, saved or not yet
-	Handled    int64           // events, in this process; with NewTx those whose transaction is committed
-	Failures   int64           // calls of the handler that failed; with NewTx also transactions that did
-	LastError  error           // of the handler or of saving; nil once the next event is handled
+	// OnInit is called when Run begins, before the checkpoint is loaded, and with a Leaser whenever the lease is ours. Its error, or
+	// panic, ends Run.
+	OnInit func(ctx context.Context) error
 }
 
 // Listener follows one stream. Its methods are safe for concurrent use.
@@ -126,13 +84,17 @@ type Listener struct {
 	client *eventstore.Client
 	cfg    Config
 
-	// makeSink makes the sink of a run that keeps its checkpoint in a store.
-	makeSink func(Store) (sink, error)
+	// makeSink makes a sink that keeps the checkpoint of this name in a store.
+	makeSink func(name string, s Store) (sink, error)
+	replays  chan struct{} // holds one value, which the Patch or ReplayFailed that is under way has taken
 
 	mu      sync.Mutex // guards what follows
 	status  Status
+	rate    rate
 	running bool
-	stop    context.CancelFunc // of the run under way
+	stop    context.CancelFunc         // of the run under way
+	sub     *subscription.Subscription // of the following under way
+	holding
 }
 
 // New makes a listener; Run starts it. The configuration is checked here.
@@ -147,13 +109,13 @@ func New(c *eventstore.Client, cfg Config, h Handler) (*Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.makeSink = func(s Store) (sink, error) {
-		return &handlerSink{name: l.cfg.Name, store: s, handle: h}, nil
+	l.makeSink = func(name string, s Store) (sink, error) {
+		return &handlerSink{keeper: keeper{name: name, store: s}, handle: h}, nil
 	}
 	return l, nil
 }
 
-// makeListener checks what New and NewTx have in common. The sinks are theirs.
+// makeListener checks what New, NewBatch and NewTx have in common. The sinks are theirs.
 func makeListener(c *eventstore.Client, cfg Config) (*Listener, error) {
 	if cfg.Name == "" {
 		cfg.Name = cfg.Stream
@@ -173,6 +135,9 @@ func makeListener(c *eventstore.Client, cfg Config) (*Listener, error) {
 	if cfg.Backoff == nil {
 		cfg.Backoff = defaultBackoff
 	}
+	if cfg.Key == nil {
+		cfg.Key = streamOf
+	}
 	switch {
 	case c == nil:
 		return nil, cfg.bad("no client")
@@ -184,8 +149,17 @@ func makeListener(c *eventstore.Client, cfg Config) (*Listener, error) {
 		return nil, cfg.bad("SaveAfter is negative")
 	case cfg.LeaseTTL < 10*time.Millisecond:
 		return nil, cfg.bad("LeaseTTL is below 10 ms")
+	case cfg.Parallel < 0:
+		return nil, cfg.bad("Parallel is negative")
+	case cfg.OnFailure.then == park && cfg.OnFailure.stream == "":
+		return nil, cfg.bad("the name of the stream to park in is empty")
+	case cfg.OnFailure.then != stop && cfg.keptIn() == cfg.Stream:
+		return nil, cfg.bad("what the policy gives up on would be parked in the stream that is followed")
 	}
-	return &Listener{client: c, cfg: cfg, status: Status{Checkpoint: cfg.From}}, nil
+	l := &Listener{client: c, cfg: cfg, status: Status{Checkpoint: cfg.From}, replays: make(chan struct{}, 1)}
+	l.replays <- struct{}{}
+	l.changed = make(chan struct{})
+	return l, nil
 }
 
 func (cfg Config) bad(what string) error {
@@ -199,8 +173,9 @@ func defaultBackoff() backoff.BackOff {
 }
 
 // Run follows the stream until ctx ends or Stop is called, and then returns nil once the checkpoint is saved. It returns an
-// error when the checkpoint cannot be loaded or, at the end, saved; when the failure policy gives up (*HandlerError); and when
-// the subscription ends: a hard-deleted stream, denied access, a closed client. One run at a time.
+// error when OnInit fails; when the checkpoint cannot be loaded or, at the end, saved, or is beyond the end of the stream
+// (ErrBeyondEnd); when the failure policy gives up (*HandlerError); and when the subscription ends: a hard-deleted stream, denied
+// access, a closed client. One run at a time.
 //
 // With a store that is a Leaser it waits for the lease first, however long and whatever the store answers meanwhile, which is
 // Status.LastError; only what time does not mend ends it. When the lease is lost it waits for it again.
@@ -209,29 +184,53 @@ func (l *Listener) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer l.end()
 	if store, ok := l.cfg.Store.(Leaser); ok {
 		err = l.takeTurns(ctx, store)
 	} else {
 		err = l.work(ctx, l.cfg.Store)
 	}
-	if err == nil {
-		return nil
+	if err != nil {
+		err = fmt.Errorf("listener %q: %w%s", l.cfg.Name, err, l.hint(err))
 	}
-	err = fmt.Errorf("listener %q: %w", l.cfg.Name, err)
-	l.update(func(s *Status) { s.LastError = err })
+	l.end(err)
 	return err
 }
 
-// work follows the stream from the store's checkpoint, and again from a checkpoint that somebody else has moved back.
+// hint is what surprises those who follow everything; the client's error has that of other streams.
+func (l *Listener) hint(err error) string {
+	if l.cfg.Stream != eventstore.All || !errors.Is(err, eventstore.ErrAccessDenied) {
+		return ""
+	}
+	return " (everything is for administrators, unless the metadata of $all or the system settings say otherwise)"
+}
+
+// work follows the stream from the store's checkpoint, and again from there after each pause, and from a checkpoint that somebody
+// else has moved back.
 func (l *Listener) work(ctx context.Context, store Store) error {
-	to, err := l.makeSink(store)
+	to, err := l.makeSink(l.cfg.Name, store)
 	if err != nil {
 		return err
 	}
+	if l.cfg.OnInit != nil {
+		if err := guarded(func() error { return l.cfg.OnInit(ctx) }); err != nil {
+			return unlessEnded(ctx, fmt.Errorf("OnInit: %w", err))
+		}
+	}
 	waits := l.cfg.Backoff()
+	var beyond time.Time
 	for {
-		err := l.follow(ctx, store, to)
+		flow, err := l.flowing(ctx)
+		if err != nil {
+			return nil //nolint:nilerr // ctx has ended, which is what Run waits for
+		}
+		err, saved := l.follow(ctx, flow, store, to)
+		if l.halted(ctx, err, saved) {
+			continue
+		}
+		again, err := l.lookAgain(ctx, errors.Join(err, saved), &beyond)
+		if again {
+			continue
+		}
 		if !errors.Is(err, errMoved) {
 			return err
 		}
@@ -246,42 +245,61 @@ func (l *Listener) work(ctx context.Context, store Store) error {
 	}
 }
 
-func (l *Listener) follow(ctx context.Context, store Store, to sink) error {
-	from, err := store.Load(ctx, l.cfg.Name)
+// follow follows the stream from the store's checkpoint until flow ends, or ctx, which is that of the handler and ends flow too.
+// It returns why else it ended, and the error of the save at the end.
+func (l *Listener) follow(ctx, flow context.Context, store Store, to sink) (ended, saved error) {
+	from, err := store.Load(flow, l.cfg.Name)
 	fresh := errors.Is(err, ErrNoCheckpoint)
 	switch {
 	case fresh:
 		from = l.cfg.From
 	case err != nil:
-		return unlessEnded(ctx, fmt.Errorf("load the checkpoint: %w", err))
+		return unlessEnded(flow, fmt.Errorf("load the checkpoint: %w", err)), nil
 	}
-	r := run{Listener: l, sink: to, wait: ctx, rest: func() {}}
-	r.sub, err = subscription.Open(ctx, l.client, subscription.Config{
-		Stream: l.cfg.Stream, From: from, Call: l.cfg.Call, OnNotice: func(n subscription.Notice) { r.notice(ctx, n) },
+	flow, end := context.WithCancelCause(flow)
+	defer end(nil)
+	r := run{Listener: l, sink: to, flow: flow, wait: flow, rest: func() {}}
+	r.noticed = func(n subscription.Notice) { r.notice(ctx, n) }
+	r.sub, err = subscription.Open(flow, l.client, subscription.Config{
+		Stream: l.cfg.Stream, From: from, Filter: l.cfg.Filter, Call: l.cfg.Call, OnNotice: func(n subscription.Notice) {
+			if l.isAstray(n) {
+				end(astray{n.Checkpoint})
+			}
+			r.noticed(n)
+		},
 	})
 	if err != nil {
-		return unlessEnded(ctx, err)
+		return unlessEnded(flow, err), nil
 	}
 	defer func() { _ = r.sub.Close() }()
 	r.done = r.sub.Checkpoint()
-	l.update(func(s *Status) { s.State, s.Checkpoint = Following, r.done })
+	l.update(func(s *Status) { s.State, s.Checkpoint, l.placed, l.sub = Following, r.done, true, r.sub })
+	defer l.update(func(*Status) { l.sub = nil })
+	l.measure()
 	if fresh {
 		if err := to.begin(ctx, from, r.done); err != nil {
-			return unlessEnded(ctx, err)
+			return unlessEnded(ctx, err), nil
 		}
 	}
-	err = unlessEnded(ctx, r.loop(ctx))
+	if l.cfg.Parallel > 1 {
+		err = newParallel(&r).loop(ctx)
+	} else {
+		err = r.loop(ctx)
+	}
 	if errors.Is(err, errLost) || errors.Is(context.Cause(ctx), errLost) {
-		return err // nothing is saved any more
+		return unlessEnded(flow, err), nil // nothing is saved any more
 	}
 	// The last save must happen although ctx has ended, and must not take for ever.
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastSave)
 	defer cancel()
-	saved := r.save(last)
-	if err != nil && errors.Is(saved, errLost) {
-		return err // another instance goes on; why this one ends is what matters
+	saved = r.save(last)
+	if err = unlessEnded(flow, err); err != nil && errors.Is(saved, errLost) {
+		saved = nil // another instance goes on; why this one ends is what matters
 	}
-	return errors.Join(err, saved)
+	if lost := (astray{}); errors.As(context.Cause(flow), &lost) {
+		return lost, saved
+	}
+	return err, saved
 }
 
 // lastSave is how long the save at the end of a run may take, and a transaction that is under way then.
@@ -302,17 +320,21 @@ func (l *Listener) begin(ctx context.Context) (context.Context, error) {
 	if l.running {
 		return nil, fmt.Errorf("listener %q: it is running already", l.cfg.Name)
 	}
-	l.running = true
-	ctx, l.stop = context.WithCancel(ctx)
+	l.running, l.placed = true, false
+	ctx, l.stop = context.WithCancel(l.mark(ctx))
 	return ctx, nil
 }
 
-func (l *Listener) end() {
+func (l *Listener) end(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.stop()
 	l.running, l.stop = false, nil
-	l.status.State = Stopped
+	l.status.State, l.ended = Stopped, err
+	if err != nil {
+		l.status.LastError = err
+	}
+	l.broadcast()
 }
 
 // Stop has Run save the checkpoint and return. It does not wait for that, and may be called from the handler, whose event
@@ -323,17 +345,4 @@ func (l *Listener) Stop() {
 	if l.stop != nil {
 		l.stop()
 	}
-}
-
-// Status returns how the listener fares.
-func (l *Listener) Status() Status {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.status
-}
-
-func (l *Listener) update(f func(*Status)) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	f(&l.status)
 }

@@ -4,14 +4,11 @@ import (
 	"context"
 	"errors"
 
-	"github.com/cenkalti/backoff/v4"
-
 	"github.com/goeventstore/eventstore"
-	"github.com/goeventstore/eventstore/internal/pause"
 	"github.com/goeventstore/eventstore/subscription"
 )
 
-// run is what one Run has at hand.
+// run is what one Run has at hand, from one subscription to its end.
 type run struct {
 	*Listener
 	sink  sink
@@ -22,51 +19,66 @@ type run struct {
 
 	events []eventstore.ResolvedEvent // gathered, not handled yet
 	held   []subscription.Notice      // told meanwhile: they wait for the events before them
+	flush  context.CancelFunc         // ends a gathering that waits for more, while there is one
 
-	wait context.Context    //nolint:containedctx // of one Run, which made it: ends when what is unsaved is to be saved
+	noticed func(subscription.Notice) // called by the subscription, between two events
+
+	flow context.Context    //nolint:containedctx // of one following, which made it: ends when no other event is to be begun
+	wait context.Context    //nolint:containedctx // flow, with an end when what is unsaved is to be saved
 	rest context.CancelFunc // frees wait
 }
 
 // loop hands events to the sink and saves the checkpoint in time, until something ends it.
 func (r *run) loop(ctx context.Context) error {
 	defer func() { r.rest() }()
+	r.calm()
 	for {
-		err := r.gather(ctx)
+		err := r.gather() //nolint:contextcheck // its context is ctx, with an earlier end
 		switch {
+		case r.flow.Err() != nil:
+			return r.flow.Err() // what was gathered comes again
 		case err == nil:
-			if err := r.handle(ctx); err != nil {
-				return err
-			}
-		case ctx.Err() != nil || r.wait.Err() == nil || !errors.Is(err, r.wait.Err()):
+			err = r.handle(ctx)
+		case r.wait.Err() != nil && errors.Is(err, r.wait.Err()):
+			err = r.moveOn(ctx) // it is time to save
+		}
+		if err != nil {
 			return err
 		}
-		if ctx.Err() != nil {
-			return ctx.Err()
+		if r.flow.Err() != nil {
+			return r.flow.Err()
 		}
 		r.tellHeld(ctx)
-		if r.dirty && (r.since >= r.cfg.SaveEvery || r.wait.Err() != nil) {
+		switch {
+		case r.dirty && (r.since >= r.sink.gathers(&r.cfg).save || r.wait.Err() != nil):
 			if err := r.saveInTime(ctx); err != nil {
 				return err
 			}
+		case r.wait.Err() != nil:
+			r.calm()
 		}
 	}
 }
 
-// gather waits for an event and takes those that are there already with it, as many as the sink wants.
-func (r *run) gather(ctx context.Context) error {
+// gather waits for an event and takes as many with it as the sink wants.
+func (r *run) gather() error {
 	clear(r.events)
 	r.events = r.events[:0]
-	if err := r.next(r.wait); err != nil { //nolint:contextcheck // it is ctx, with an earlier end
+	if err := r.next(r.wait); err != nil {
 		return err
 	}
-	most := r.sink.gathers(&r.cfg)
-	if most == 1 {
+	g := r.sink.gathers(&r.cfg)
+	if g.most == 1 {
 		return nil
 	}
 	// What waits may wait behind a page that is not read yet.
-	wait, cancel := context.WithTimeout(ctx, r.cfg.SaveAfter)
+	wait, cancel := context.WithTimeout(r.flow, r.cfg.SaveAfter)
 	defer cancel()
-	for len(r.events) < most && r.sub.Stats().Buffered > 0 {
+	if g.wait {
+		r.flush = cancel
+		defer func() { r.flush = nil }()
+	}
+	for len(r.events) < g.most && (g.wait && len(r.held) == 0 || !g.wait && r.sub.Stats().Buffered > 0) {
 		if err := r.next(wait); err != nil {
 			break // the subscription gives it again, behind these events
 		}
@@ -84,6 +96,9 @@ func (r *run) next(ctx context.Context) error {
 		if c, err := e.Checkpoint().Compare(r.done); err == nil && c <= 0 {
 			continue // another process was there first
 		}
+		if r.isKept(&e) {
+			continue
+		}
 		r.events = append(r.events, e)
 		return nil
 	}
@@ -100,74 +115,90 @@ func (r *run) handle(ctx context.Context) error {
 		return err
 	}
 	for i := range r.events {
-		one, err := r.events[i:i+1], first
+		err := first
 		if i != failed && len(r.events) > 1 {
-			_, err = r.apply(ctx, one)
+			_, err = r.apply(ctx, r.events[i:i+1])
 		}
-		if err != nil {
-			err = r.retry(ctx, one, err)
-		}
-		if err != nil {
+		if err := r.settle(ctx, i, err); err != nil {
 			return err
 		}
-		if ctx.Err() != nil {
-			return ctx.Err()
+		if r.flow.Err() != nil {
+			return r.flow.Err()
 		}
-	}
-	return nil
-}
-
-// over returns the error to end with when a failure is nothing to try again after.
-func over(ctx context.Context, failure error) error {
-	switch {
-	case ctx.Err() != nil:
-		return ctx.Err() // the handler was interrupted: the events come again in the next run
-	case errors.Is(failure, errMoved), errors.Is(failure, errLost):
-		return failure
 	}
 	return nil
 }
 
 // apply hands events to the sink and keeps the score.
 func (r *run) apply(ctx context.Context, events []eventstore.ResolvedEvent) (failed int, err error) {
-	a, failed, err := r.sink.apply(ctx, r.done, events)
+	a, failed, err := r.sink.apply(ctx, r.flow, r.done, events)
 	if err != nil {
 		if over(ctx, err) == nil {
 			r.update(func(s *Status) { s.State, s.Failures, s.LastError = Retrying, s.Failures+1, err })
 		}
 		return failed, err
 	}
+	r.advance(a)
+	return 0, nil
+}
+
+// settle goes on with the event whose handling has failed as the policy says.
+func (r *run) settle(ctx context.Context, i int, failure error) error {
+	if failure == nil {
+		return nil
+	}
+	if over(ctx, failure) == nil {
+		r.update(func(s *Status) { s.State, s.LastError = Retrying, failure })
+	}
+	t := newTrial(&r.cfg, r.events[i])
+	return t.settle(ctx, r.flow, failure, func() error {
+		if !t.spent {
+			_, err := r.apply(ctx, r.events[i:i+1])
+			return err
+		}
+		a, err := r.pass(ctx, t)
+		if err == nil {
+			r.advance(a)
+		}
+		return err
+	})
+}
+
+// pass keeps an event that is given up on where it can be found again, and then goes on without it.
+func (r *run) pass(ctx context.Context, t *trial) (applied, error) {
+	err := r.setAside(ctx, t)
+	if err == nil {
+		var a applied
+		if a, err = r.sink.pass(ctx, r.done, t.event.Checkpoint()); err == nil {
+			r.update(func(s *Status) { s.GivenUp++ })
+			return a, nil
+		}
+	}
+	if over(ctx, err) == nil {
+		r.update(func(s *Status) { s.LastError = err })
+	}
+	return applied{}, err
+}
+
+// advance moves the place behind what was applied.
+func (r *run) advance(a applied) {
 	r.done = a.done
 	r.update(func(s *Status) {
 		s.State, s.Handled, s.Checkpoint, s.LastError = Following, s.Handled+int64(a.handled), r.done, nil
 	})
 	if a.saved {
-		return 0, nil
+		r.measure()
+		return
 	}
-	if r.since += a.handled; !r.dirty {
-		r.dirty = true
-		r.arm(ctx)
-	}
-	return 0, nil
+	r.unsaved(a.events)
 }
 
-// retry tries an event again whose first call has failed, until it succeeds, the policy gives up, or ctx ends.
-func (r *run) retry(ctx context.Context, one []eventstore.ResolvedEvent, failure error) error {
-	waits := r.cfg.Backoff()
-	for n := 1; ; n++ {
-		if err := over(ctx, failure); err != nil {
-			return err
-		}
-		d := waits.NextBackOff()
-		if d == backoff.Stop || r.cfg.OnFailure.attempts > 0 && n >= r.cfg.OnFailure.attempts {
-			return &HandlerError{Stream: one[0].Original().Stream, Number: one[0].Original().Number, Attempts: n, Err: failure}
-		}
-		r.update(func(s *Status) { s.State, s.LastError = Retrying, failure })
-		if err := pause.For(ctx, d); err != nil {
-			return err
-		}
-		if _, failure = r.apply(ctx, one); failure == nil {
-			return nil
+// unsaved notes that so many events more are to be saved in time.
+func (r *run) unsaved(events int) {
+	if r.since += events; !r.dirty {
+		r.dirty = true
+		if r.cfg.Filter == nil { // with one it is armed always
+			r.arm()
 		}
 	}
 }
@@ -177,6 +208,9 @@ func (r *run) retry(ctx context.Context, one []eventstore.ResolvedEvent, failure
 func (r *run) notice(ctx context.Context, n subscription.Notice) {
 	if len(r.events) > 0 {
 		r.held = append(r.held, n)
+		if r.flush != nil {
+			r.flush() // what waits is all that there was
+		}
 		return
 	}
 	r.tell(ctx, n)
@@ -198,14 +232,47 @@ func (r *run) tell(ctx context.Context, n subscription.Notice) {
 	}
 }
 
-// arm has gather return when the next save is due.
-func (r *run) arm(ctx context.Context) {
-	r.rest()
-	r.wait, r.rest = context.WithTimeout(ctx, r.cfg.SaveAfter)
+// moveOn takes over the place that moves while the filter picks nothing.
+func (r *run) moveOn(ctx context.Context) error {
+	place := r.sub.Checkpoint()
+	if c, err := place.Compare(r.done); r.cfg.Filter == nil || err != nil || c <= 0 {
+		return nil //nolint:nilerr // there is no place yet that could be compared
+	}
+	a, err := r.sink.pass(ctx, r.done, place)
+	if err != nil {
+		if over(ctx, err) == nil {
+			r.update(func(s *Status) { s.LastError = err }) // it is tried again when the next event comes, or the time
+			err = nil
+		}
+		return err
+	}
+	r.done = a.done
+	r.update(func(s *Status) { s.Checkpoint = r.done })
+	if !a.saved {
+		r.dirty = true
+	}
+	return nil
 }
 
+// calm has the loop wait for events alone, and with a filter look up now and then how far that came.
+func (r *run) calm() {
+	r.rest()
+	r.wait, r.rest = r.flow, func() {}
+	if r.cfg.Filter != nil {
+		r.arm()
+	}
+}
+
+// arm has the loop look up when the next save is due.
+func (r *run) arm() {
+	r.rest()
+	r.wait, r.rest = context.WithTimeout(r.flow, r.cfg.SaveAfter)
+}
+
+// saveInTime saves. Only the loss of the lease is an error to end with.
 func (r *run) saveInTime(ctx context.Context) error {
 	r.since = 0
+	r.measure()
 	err := r.save(ctx)
 	switch {
 	case errors.Is(err, errLost):
@@ -213,11 +280,10 @@ func (r *run) saveInTime(ctx context.Context) error {
 	case err != nil:
 		// The events are handled, and only a restart would hand them out again: go on, and save at the next occasion.
 		r.update(func(s *Status) { s.LastError = err })
-		r.arm(ctx)
-		return nil //nolint:nilerr // see above
+		r.arm()
+	default:
+		r.calm()
 	}
-	r.rest()
-	r.wait, r.rest = ctx, func() {}
 	return nil
 }
 

@@ -43,18 +43,20 @@ func NewTx[T any](c *eventstore.Client, cfg Config, s TxStore[T], h TxHandler[T]
 		return nil, cfg.bad("no store")
 	case h == nil:
 		return nil, cfg.bad("no handler")
+	case cfg.Parallel > 1:
+		return nil, cfg.bad("Parallel is for New: transactions that change one checkpoint take turns")
 	}
 	cfg.Store = s
 	l, err := makeListener(c, cfg)
 	if err != nil {
 		return nil, err
 	}
-	l.makeSink = func(s Store) (sink, error) {
+	l.makeSink = func(name string, s Store) (sink, error) {
 		tx, ok := s.(TxStore[T])
 		if !ok {
 			return nil, fmt.Errorf("%T stands in for the store and makes no transactions of its kind", s)
 		}
-		return &txSink[T]{name: l.cfg.Name, store: tx, handle: h}, nil
+		return &txSink[T]{name: name, store: tx, handle: h}, nil
 	}
 	return l, nil
 }
@@ -99,16 +101,39 @@ func (s *txSink[T]) begin(ctx context.Context, from, place eventstore.From) erro
 	return nil
 }
 
-func (*txSink[T]) gathers(cfg *Config) int { return cfg.SaveEvery }
+func (*txSink[T]) gathers(cfg *Config) gathering { return gathering{most: cfg.SaveEvery} }
 
-func (s *txSink[T]) apply(ctx context.Context, done eventstore.From, events []eventstore.ResolvedEvent) (applied, int, error) {
+func (s *txSink[T]) apply(
+	ctx, flow context.Context, done eventstore.From, events []eventstore.ResolvedEvent,
+) (applied, int, error) {
+	return s.inTx(ctx, func(tx T, at eventstore.From) (applied, int, error) {
+		return s.do(ctx, flow, tx, at, done, events)
+	})
+}
+
+func (s *txSink[T]) pass(ctx context.Context, done, to eventstore.From) (applied, error) {
+	a, _, err := s.inTx(ctx, func(_ T, at eventstore.From) (applied, int, error) {
+		a := applied{done: at, saved: true}
+		err := notBefore(at, done)
+		if c, _ := at.Compare(to); err == nil && c < 0 { // else another process was there first
+			a.done = to
+		}
+		return a, -1, err
+	})
+	return a, err
+}
+
+// inTx calls do in a transaction with its checkpoint, which becomes what was done.
+func (s *txSink[T]) inTx(
+	ctx context.Context, do func(tx T, at eventstore.From) (a applied, failed int, err error),
+) (applied, int, error) {
 	// An event that was handled although ctx has ended counts, so its transaction may take a little longer.
 	longer, cancel := outlive(ctx, lastSave)
 	defer cancel()
 	var a applied
 	failed, cause := -1, error(nil)
 	err := s.store.InTx(longer, s.name, func(tx T, at eventstore.From) (eventstore.From, error) {
-		a, failed, cause = s.do(ctx, tx, at, done, events)
+		a, failed, cause = do(tx, at)
 		return a.done, cause
 	})
 	switch {
@@ -122,17 +147,22 @@ func (s *txSink[T]) apply(ctx context.Context, done eventstore.From, events []ev
 	return a, 0, nil
 }
 
+// notBefore says that the checkpoint was moved back to at.
+func notBefore(at, done eventstore.From) error {
+	c, err := at.Compare(done)
+	if err == nil && c < 0 {
+		err = fmt.Errorf("%w from %v to %v", errMoved, done, at)
+	}
+	return err
+}
+
 // do handles in a transaction the events that are behind its checkpoint.
 func (s *txSink[T]) do(
-	ctx context.Context, tx T, at, done eventstore.From, events []eventstore.ResolvedEvent,
+	ctx, flow context.Context, tx T, at, done eventstore.From, events []eventstore.ResolvedEvent,
 ) (a applied, failed int, err error) {
 	a = applied{done: at, saved: true}
-	c, err := at.Compare(done)
-	if err != nil {
+	if err := notBefore(at, done); err != nil {
 		return a, -1, err
-	}
-	if c < 0 {
-		return a, -1, fmt.Errorf("%w from %v to %v", errMoved, done, at)
 	}
 	for i, e := range events {
 		c, err := e.Checkpoint().Compare(at)
@@ -147,14 +177,12 @@ func (s *txSink[T]) do(
 		}
 		a.done = e.Checkpoint()
 		a.handled++
-		if ended(ctx) {
+		if flow.Err() != nil {
 			break
 		}
 	}
-	return a, 0, nil
+	return a, 0, nil //nolint:nilerr // the end of flow is none
 }
-
-func ended(ctx context.Context) bool { return ctx.Err() != nil }
 
 // save has nothing to do: what apply has done is saved.
 func (*txSink[T]) save(context.Context, eventstore.From) error { return nil }
