@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -101,4 +102,145 @@ func TestListenerCatchesUp(t *testing.T) {
 	require.Equal(t, []int64{0, 1, 2, 3, 4, 5, 6, 7}, numbers)
 	require.Equal(t, 1, failures)
 	require.Equal(t, listener.Stopped, l.Status().State)
+}
+
+// TestListenerPauseAndPatch: a listener is paused, patched meanwhile, and goes on where it was.
+func TestListenerPauseAndPatch(t *testing.T) {
+	ctx := within(t)
+	srv := serve(t)
+	client := srv.Client(t)
+	stream := newStream("listener")
+	_, err := client.Append(ctx, stream, eventstore.NoStream, numbered(0, 5))
+	require.NoError(t, err)
+	handled := make(chan int64, 20)
+	l, err := listener.New(client, listener.Config{Stream: stream}, func(_ context.Context, e eventstore.ResolvedEvent) error {
+		handled <- e.Event.Number
+		return nil
+	})
+	require.NoError(t, err)
+	ran := make(chan error, 1)
+	go func() { ran <- l.Run(ctx) }()
+	want := func(first, count int) {
+		t.Helper()
+		for n := first; n < first+count; n++ {
+			select {
+			case got := <-handled:
+				require.EqualValues(t, n, got)
+			case <-ctx.Done():
+				require.Fail(t, "no more comes", "%d of %d", n, first+count)
+			}
+		}
+	}
+	want(0, 5)
+	at, err := l.Pause(ctx)
+	require.NoError(t, err)
+	require.Equal(t, eventstore.After(4), at)
+	_, err = client.Append(ctx, stream, 4, numbered(5, 5))
+	require.NoError(t, err)
+	require.NoError(t, client.TruncateBefore(ctx, stream, 2))
+	var patched []int64
+	at, err = l.Patch(ctx, eventstore.Start, eventstore.After(6), func(_ context.Context, e eventstore.ResolvedEvent) error {
+		patched = append(patched, e.Event.Number)
+		return nil
+	})
+	require.NoError(t, err)
+	require.Equal(t, eventstore.After(6), at)
+	require.Equal(t, []int64{2, 3, 4, 5, 6}, patched)
+	require.Empty(t, handled)
+	require.NoError(t, l.Resume(ctx))
+	want(5, 5)
+	l.Stop()
+	require.NoError(t, <-ran)
+}
+
+// TestListenerParks: what it gives up on is kept as a link, once, is listed, and is replayed and gone then.
+func TestListenerParks(t *testing.T) {
+	ctx := within(t)
+	srv := serve(t)
+	client := srv.Client(t)
+	stream, parked := newStream("listener"), newStream("parked")
+	_, err := client.Append(ctx, stream, eventstore.NoStream, numbered(0, 5))
+	require.NoError(t, err)
+	broken := true
+	var handled []int64
+	var l *listener.Listener
+	cfg := listener.Config{Stream: stream, OnFailure: listener.RetryThenPark(1, parked), OnCaughtUp: func(context.Context) { l.Stop() }}
+	handler := func(_ context.Context, e eventstore.ResolvedEvent) error {
+		if broken && e.Event.Number%2 == 1 {
+			return errors.New("no more")
+		}
+		handled = append(handled, e.Event.Number)
+		return nil
+	}
+	for range 2 { // with stores of their own: as if the first had not saved its checkpoint
+		l, err = listener.New(client, cfg, handler)
+		require.NoError(t, err)
+		require.NoError(t, l.Run(ctx))
+	}
+	require.Equal(t, []int64{0, 2, 4, 0, 2, 4}, handled)
+	var kept []int64
+	for f, err := range listener.Failed(ctx, client, parked) {
+		require.NoError(t, err)
+		require.Equal(t, "no more", f.Error)
+		require.Equal(t, stream, f.Event.Event.Stream)
+		kept = append(kept, f.Event.Event.Number)
+	}
+	require.Equal(t, []int64{1, 3}, kept)
+	broken, handled = false, nil
+	n, err := l.ReplayFailed(ctx)
+	require.NoError(t, err)
+	require.Equal(t, 2, n)
+	require.Equal(t, []int64{1, 3}, handled)
+	for range listener.Failed(ctx, client, parked) {
+		require.Fail(t, "what was replayed is gone")
+	}
+}
+
+// TestListenerBeyondTheEnd: a listener says that its checkpoint is behind an event that the server does not have, and no other one is.
+func TestListenerBeyondTheEnd(t *testing.T) {
+	ctx := within(t)
+	srv := serve(t)
+	client := srv.Client(t)
+	stream := newStream("listener")
+	_, err := client.Append(ctx, stream, eventstore.NoStream, numbered(0, 5))
+	require.NoError(t, err)
+	all, err := client.ReadAllSlice(ctx, eventstore.End, 1, eventstore.Backward())
+	require.NoError(t, err)
+	far, _ := all.Events[0].Checkpoint().Position()
+	far = eventstore.Position{Commit: far.Commit + 1<<40, Prepare: far.Prepare + 1<<40}
+	for name, c := range map[string]struct {
+		stream string
+		at     eventstore.From
+		beyond bool
+	}{
+		"behind the last":     {stream, eventstore.After(4), false},
+		"behind no event":     {stream, eventstore.After(5), true},
+		"no stream":           {newStream("none"), eventstore.After(0), true},
+		"behind the last one": {eventstore.All, all.Events[0].Checkpoint(), false},
+		"behind all":          {eventstore.All, eventstore.AfterPosition(far), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := listener.MemoryStore()
+			require.NoError(t, store.Save(ctx, c.stream, c.at))
+			caughtUp := make(chan struct{}, 100) // more than there may be
+			l, err := listener.New(client, listener.Config{
+				Stream: c.stream, Store: store, OnCaughtUp: func(context.Context) { caughtUp <- struct{}{} },
+			}, func(context.Context, eventstore.ResolvedEvent) error { return nil })
+			require.NoError(t, err)
+			ran := make(chan error, 1)
+			go func() { ran <- l.Run(ctx) }()
+			if c.beyond {
+				require.Eventually(t, func() bool { return errors.Is(l.Status().LastError, listener.ErrBeyondEnd) }, hang, time.Millisecond)
+			} else {
+				select {
+				case <-caughtUp:
+				case <-ctx.Done():
+				}
+				require.NoError(t, ctx.Err())
+				require.NoError(t, l.Status().LastError)
+			}
+			l.Stop()
+			require.NoError(t, <-ran)
+		})
+	}
 }
