@@ -94,12 +94,12 @@ func (l *Listener) isKept(e *eventstore.ResolvedEvent) bool {
 	return e.Link != nil && e.Link.Stream == l.cfg.keptIn()
 }
 
-// keep writes the link to an event that is given up on, with what is to be known about it.
+// setAside writes the link to an event that is given up on, with what is to be known about it.
 //
 // It may be written twice, when the run ends before the checkpoint is saved: then it has the same id, and a server stores nothing
 // twice. Once it was replayed it may fail again, as when the checkpoint is moved back, and must be stored again though the server
 // knows the id. So how far the stream is truncated, which replaying changes, is part of the id.
-func (l *Listener) keep(ctx context.Context, t *trial) error {
+func (l *Listener) setAside(ctx context.Context, t *trial) error {
 	e, stream := t.event, l.cfg.keptIn()
 	o := e.Original()
 	m := failure{Listener: l.cfg.Name, Stream: o.Stream, Number: o.Number, Attempts: t.calls, Error: t.failure.Error()}

@@ -11,7 +11,7 @@
 // $ce- delivers their links, with Event nil. Without a Filter, All has every link that projections write as well, resolved, and the
 // events that a store of checkpoints writes.
 //
-// States of a Listener: idle (not begun, or subscribing), following, retrying (the handler failed, its backoff runs; with Parallel: of
+// States of a Listener: idle (not begun, or subscribing), waiting (for the lease), following, retrying (the handler failed, its backoff runs; with Parallel: of
 // one key), paused, stopped (Run has returned; it may be called again).
 //
 //	idle      -> following   Run has loaded the checkpoint and subscribed
@@ -22,6 +22,9 @@
 //	following -> idle        somebody else has moved the checkpoint back, or it is beyond the end of the stream and looked at again
 //	any       -> stopped     ctx ended, Stop, the failure policy, OnInit, ErrBeyondEnd or the subscription's end
 //	stopped   -> idle, paused   Run
+//	stopped   -> waiting     Run, with a store that is a Leaser
+//	waiting   -> idle, paused   the lease is ours
+//	any but stopped -> waiting  the lease is lost, or may be
 //
 // The checkpoint is saved behind events that the handler has finished with, never ahead of one. New saves it from time to
 // time, NewBatch behind each batch, NewTx with the effects: where events go is a sink, and the loop is the same. With Parallel the loop
@@ -56,6 +59,8 @@ type Config struct {
 	Store      Store                     // nil: memory, so that every process begins at From. NewTx has its own: nil
 	SaveEvery  int                       // events; with NewTx and NewBatch those of a transaction or a batch, at most. Default 100
 	SaveAfter  time.Duration             // with NewTx and NewBatch how long those are gathered. Default 1 s
+	Owner      string                    // with a Leaser: what people call this instance. Default: host, process and a random part
+	LeaseTTL   time.Duration             // with a Leaser: how long others wait for an instance that is silent. Default 15 s
 	OnFailure  Policy                    // default RetryForever
 	Backoff    func() backoff.BackOff    // waits between the calls of a handler that fails; default 100 ms doubling to 30 s
 	OnCaughtUp func(ctx context.Context) // all that was there is handled; again after each loss of the connection
@@ -69,7 +74,8 @@ type Config struct {
 	// Key says which events must be in order. Default: the event's stream, which for a link is that of its target.
 	Key func(eventstore.ResolvedEvent) string
 
-	// OnInit is called when Run begins, before the checkpoint is loaded. Its error, or panic, ends Run.
+	// OnInit is called when Run begins, before the checkpoint is loaded, and with a Leaser whenever the lease is ours. Its error, or
+	// panic, ends Run.
 	OnInit func(ctx context.Context) error
 }
 
@@ -120,6 +126,12 @@ func makeListener(c *eventstore.Client, cfg Config) (*Listener, error) {
 	if cfg.SaveAfter == 0 {
 		cfg.SaveAfter = time.Second
 	}
+	if cfg.Owner == "" {
+		cfg.Owner = someOwner()
+	}
+	if cfg.LeaseTTL == 0 {
+		cfg.LeaseTTL = 15 * time.Second
+	}
 	if cfg.Backoff == nil {
 		cfg.Backoff = defaultBackoff
 	}
@@ -135,6 +147,8 @@ func makeListener(c *eventstore.Client, cfg Config) (*Listener, error) {
 		return nil, cfg.bad("SaveEvery is negative")
 	case cfg.SaveAfter < 0:
 		return nil, cfg.bad("SaveAfter is negative")
+	case cfg.LeaseTTL < 10*time.Millisecond:
+		return nil, cfg.bad("LeaseTTL is below 10 ms")
 	case cfg.Parallel < 0:
 		return nil, cfg.bad("Parallel is negative")
 	case cfg.OnFailure.then == park && cfg.OnFailure.stream == "":
@@ -162,12 +176,20 @@ func defaultBackoff() backoff.BackOff {
 // error when OnInit fails; when the checkpoint cannot be loaded or, at the end, saved, or is beyond the end of the stream
 // (ErrBeyondEnd); when the failure policy gives up (*HandlerError); and when the subscription ends: a hard-deleted stream, denied
 // access, a closed client. One run at a time.
+//
+// With a store that is a Leaser it waits for the lease first, however long and whatever the store answers meanwhile, which is
+// Status.LastError; only what time does not mend ends it. When the lease is lost it waits for it again.
 func (l *Listener) Run(ctx context.Context) error {
 	ctx, err := l.begin(ctx)
 	if err != nil {
 		return err
 	}
-	if err = l.run(ctx, l.cfg.Store); err != nil {
+	if store, ok := l.cfg.Store.(Leaser); ok {
+		err = l.takeTurns(ctx, store)
+	} else {
+		err = l.work(ctx, l.cfg.Store)
+	}
+	if err != nil {
 		err = fmt.Errorf("listener %q: %w%s", l.cfg.Name, err, l.hint(err))
 	}
 	l.end(err)
@@ -182,9 +204,9 @@ func (l *Listener) hint(err error) string {
 	return " (everything is for administrators, unless the metadata of $all or the system settings say otherwise)"
 }
 
-// run follows the stream from the store's checkpoint, and again from there after each pause, and from a checkpoint that somebody
+// work follows the stream from the store's checkpoint, and again from there after each pause, and from a checkpoint that somebody
 // else has moved back.
-func (l *Listener) run(ctx context.Context, store Store) error {
+func (l *Listener) work(ctx context.Context, store Store) error {
 	to, err := l.makeSink(l.cfg.Name, store)
 	if err != nil {
 		return err
@@ -264,14 +286,20 @@ func (l *Listener) follow(ctx, flow context.Context, store Store, to sink) (ende
 	} else {
 		err = r.loop(ctx)
 	}
+	if errors.Is(err, errLost) || errors.Is(context.Cause(ctx), errLost) {
+		return unlessEnded(flow, err), nil // nothing is saved any more
+	}
 	// The last save must happen although ctx has ended, and must not take for ever.
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastSave)
 	defer cancel()
 	saved = r.save(last)
+	if err = unlessEnded(flow, err); err != nil && errors.Is(saved, errLost) {
+		saved = nil // another instance goes on; why this one ends is what matters
+	}
 	if lost := (astray{}); errors.As(context.Cause(flow), &lost) {
 		return lost, saved
 	}
-	return unlessEnded(flow, err), saved
+	return err, saved
 }
 
 // lastSave is how long the save at the end of a run may take, and a transaction that is under way then.

@@ -103,7 +103,9 @@ func (p *parallel) loop(ctx context.Context) error { //nolint:contextcheck // fl
 		p.tellLate(ctx)
 		switch {
 		case p.dirty && (p.since >= p.cfg.SaveEvery || !p.hurried && p.wait.Err() != nil):
-			p.saveInTime(ctx)
+			if err := p.saveInTime(ctx); err != nil {
+				p.fail(err)
+			}
 		case !p.hurried && p.wait.Err() != nil:
 			p.calm()
 		}

@@ -38,7 +38,7 @@ func (l *Listener) isInside(ctx context.Context) bool { return ctx.Value(inside{
 // Pause has the listener finish the event under way (with NewBatch the batch; with Parallel those that it has taken, unless they
 // fail), save the checkpoint and unsubscribe. It waits for that and returns the checkpoint, or the error of saving it. When ctx
 // ends first, it pauses all the same. Paused it stays, over Stop and another Run too, until Resume is called: a listener that is
-// paused before it runs begins idle.
+// paused before it runs begins idle. It keeps its lease, if it has one.
 //
 // The handler may pause its listener with the context that it was given. It cannot wait for itself: the call returns at once with
 // the checkpoint before its event, and the listener pauses when it has returned. With a context of another origin it would wait
@@ -101,7 +101,7 @@ func (l *Listener) comeToHalt() {
 func (l *Listener) waitForHalt(ctx context.Context) (eventstore.From, error) {
 	for {
 		l.mu.Lock()
-		halted, known := l.halt == nil || !l.held(), l.running && l.placed
+		halted, known := l.halt == nil || !l.held(), l.running && l.placed && l.status.State != Waiting
 		at, saved, changed := l.status.Checkpoint, l.saved, l.changed
 		l.mu.Unlock()
 		switch {
@@ -184,7 +184,7 @@ func (l *Listener) halted(ctx context.Context, err, saved error) bool {
 	defer l.mu.Unlock()
 	l.halt()
 	l.halt, l.saved = nil, saved
-	held := ctx.Err() == nil && err == nil
+	held := ctx.Err() == nil && err == nil && !errors.Is(saved, errLost)
 	if held && saved != nil {
 		l.status.LastError = saved
 	}

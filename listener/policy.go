@@ -156,7 +156,7 @@ func over(ctx context.Context, failure error) error {
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err() // the handler was interrupted: the events come again in the next run
-	case errors.Is(failure, errMoved):
+	case errors.Is(failure, errMoved), errors.Is(failure, errLost):
 		return failure
 	}
 	return nil

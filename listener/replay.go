@@ -87,7 +87,7 @@ func (l *Listener) patchOne(ctx context.Context, e eventstore.ResolvedEvent, h H
 		if !t.spent {
 			return handle()
 		}
-		return l.keep(ctx, t)
+		return l.setAside(ctx, t)
 	})
 }
 
@@ -154,7 +154,7 @@ const replayBatch = 100
 // how many events were handled. One that fails again is kept again, behind the others, with its attempts added up. Events are in
 // ResolvedEvent.Event as ever; the Link is the record that kept them.
 //
-// Like Patch it holds the listener meanwhile. Events are replayed at least once, and with NewTx exactly once: how far the replay
+// Like Patch it holds the listener meanwhile, and asks for no lease: of many instances one should be told to. Events are replayed at least once, and with NewTx exactly once: how far the replay
 // came is a checkpoint of its own in the listener's store, named as the listener with "/failed" behind it. What another listener
 // keeps in the same stream is left alone, and then hides what is behind it from being truncated.
 func (l *Listener) ReplayFailed(ctx context.Context) (handled int, err error) {
@@ -256,7 +256,7 @@ func (r *replaying) one(ctx context.Context, e eventstore.ResolvedEvent) error {
 			if !t.spent {
 				return handle()
 			}
-			if err = r.keep(ctx, t); err == nil {
+			if err = r.setAside(ctx, t); err == nil {
 				a, err = r.sink.pass(ctx, r.done, e.Checkpoint())
 			}
 			return err

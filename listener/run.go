@@ -51,7 +51,9 @@ func (r *run) loop(ctx context.Context) error {
 		r.tellHeld(ctx)
 		switch {
 		case r.dirty && (r.since >= r.sink.gathers(&r.cfg).save || r.wait.Err() != nil):
-			r.saveInTime(ctx)
+			if err := r.saveInTime(ctx); err != nil {
+				return err
+			}
 		case r.wait.Err() != nil:
 			r.calm()
 		}
@@ -164,7 +166,7 @@ func (r *run) settle(ctx context.Context, i int, failure error) error {
 
 // pass keeps an event that is given up on where it can be found again, and then goes on without it.
 func (r *run) pass(ctx context.Context, t *trial) (applied, error) {
-	err := r.keep(ctx, t)
+	err := r.setAside(ctx, t)
 	if err == nil {
 		var a applied
 		if a, err = r.sink.pass(ctx, r.done, t.event.Checkpoint()); err == nil {
@@ -267,16 +269,22 @@ func (r *run) arm() {
 	r.wait, r.rest = context.WithTimeout(r.flow, r.cfg.SaveAfter)
 }
 
-func (r *run) saveInTime(ctx context.Context) {
+// saveInTime saves. Only the loss of the lease is an error to end with.
+func (r *run) saveInTime(ctx context.Context) error {
 	r.since = 0
 	r.measure()
-	if err := r.save(ctx); err != nil {
+	err := r.save(ctx)
+	switch {
+	case errors.Is(err, errLost):
+		return err
+	case err != nil:
 		// The events are handled, and only a restart would hand them out again: go on, and save at the next occasion.
 		r.update(func(s *Status) { s.LastError = err })
 		r.arm()
-		return
+	default:
+		r.calm()
 	}
-	r.calm()
+	return nil
 }
 
 func (r *run) save(ctx context.Context) error {

@@ -57,7 +57,7 @@ func (*keeper) pass(_ context.Context, _, to eventstore.From) (applied, error) {
 
 func (k *keeper) save(ctx context.Context, at eventstore.From) error {
 	if err := k.store.Save(ctx, k.name, at); err != nil {
-		return fmt.Errorf("save the checkpoint %v: %w", at, err)
+		return fenced(fmt.Errorf("save the checkpoint %v: %w", at, err))
 	}
 	return nil
 }

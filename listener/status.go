@@ -16,11 +16,12 @@ const (
 	Retrying
 	Paused
 	Stopped
+	Waiting
 )
 
 // String returns the state in a word.
 func (s State) String() string {
-	return [...]string{"idle", "following", "retrying", "paused", "stopped"}[s]
+	return [...]string{"idle", "following", "retrying", "paused", "stopped", "waiting"}[s]
 }
 
 // Status tells how a listener fares.

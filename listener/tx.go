@@ -96,7 +96,7 @@ func (s *txSink[T]) begin(ctx context.Context, from, place eventstore.From) erro
 	case taken != nil:
 		return taken
 	case err != nil:
-		return fmt.Errorf("save the checkpoint %v: %w", place, err)
+		return fenced(fmt.Errorf("save the checkpoint %v: %w", place, err))
 	}
 	return nil
 }
@@ -140,7 +140,7 @@ func (s *txSink[T]) inTx(
 	case cause != nil:
 		return applied{}, failed, cause // whatever the store has made of it
 	case err != nil:
-		return applied{}, -1, fmt.Errorf("the transaction: %w", err)
+		return applied{}, -1, fenced(fmt.Errorf("the transaction: %w", err))
 	case !a.saved:
 		return applied{}, -1, errors.New("the transaction: the store has made none")
 	}

@@ -53,7 +53,7 @@ var table = []row{
 	// floor 4
 	{pkg: "listener", imports: []string{".", "subscription", "internal/pause"}},
 	{pkg: "listener/boltstore", imports: []string{".", "listener"}},
-	{pkg: "listener/internal/storetest", imports: []string{".", "listener"}},
+	{pkg: "internal/storetest", imports: []string{".", "listener"}},
 	// side
 	{pkg: "server", imports: []string{"messages", "internal/memnet", "internal/secure", "server/internal/..."}},
 	{pkg: "server/internal/...", imports: []string{"messages", "internal/memnet", "server/internal/..."}},
@@ -94,7 +94,7 @@ var reserved = map[string][]string{
 // Tests may import these beside what their package imports.
 var (
 	lowTests  = []string{"server", "internal/memnet", "internal/faultnet", "internal/scripted"}
-	highTests = append([]string{"eventstoretest", "messages", "listener/internal/storetest"}, lowTests...) // its frames have commands of messages
+	highTests = append([]string{"eventstoretest", "messages", "internal/storetest"}, lowTests...) // its frames have commands of messages
 )
 
 // rootLinks is all that the root package may link outside the standard library and this module.

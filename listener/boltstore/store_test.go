@@ -8,9 +8,9 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/goeventstore/eventstore"
+	"github.com/goeventstore/eventstore/internal/storetest"
 	"github.com/goeventstore/eventstore/listener"
 	"github.com/goeventstore/eventstore/listener/boltstore"
-	"github.com/goeventstore/eventstore/listener/internal/storetest"
 )
 
 // open opens a database that is quick, since it does not wait for the disk.

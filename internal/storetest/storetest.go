@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 
@@ -32,10 +34,20 @@ func Store(t *testing.T, s listener.Store) {
 			require.NoError(t, err)
 			require.Equal(t, at, got)
 		}
-		for _, name := range []string{"a/b", "../a", "..", ".", " ", "ä ö%", "a:b*?", "A\x00"} {
+		for _, name := range []string{
+			"a/b", "../a", "..", ".", " ", "A", "A ", "ä ö%", "a%2Fb", "a:b*?", ".a", "con", strings.Repeat("long", 100), "A\x00", "\xff",
+		} {
 			_, err := s.Load(ctx, name)
+			if errors.Is(err, eventstore.ErrArgument) && (!utf8.ValidString(name) || strings.Contains(name, "\x00")) {
+				require.ErrorIs(t, s.Save(ctx, name, eventstore.After(1)), eventstore.ErrArgument, name)
+				continue // not every store can keep such a name; it says so instead of changing it
+			}
 			require.ErrorIs(t, err, listener.ErrNoCheckpoint, name)
 			require.NoError(t, s.Save(ctx, name, eventstore.After(1)), name)
+			got, err := s.Load(ctx, name)
+			require.NoError(t, err, name)
+			require.Equal(t, eventstore.After(1), got, name)
+			require.NoError(t, s.Save(ctx, name, eventstore.After(2)), name)
 		}
 		got, err := s.Load(ctx, "a")
 		require.NoError(t, err)
