@@ -47,8 +47,8 @@ type Exchange struct {
 // count is of frames and of their bytes. One goroutine writes it and others may read it.
 type count struct{ frames, bytes atomic.Int64 }
 
-func (c *count) add(bytes int) {
-	c.frames.Store(c.frames.Load() + 1)
+func (c *count) add(frames, bytes int) {
+	c.frames.Store(c.frames.Load() + int64(frames))
 	c.bytes.Store(c.bytes.Load() + int64(bytes))
 }
 
@@ -194,38 +194,57 @@ func (x *Exchange) signal() {
 
 // Reply implements conn.Waiter, on the read loop.
 func (x *Exchange) Reply(command messages.Command, body []byte) {
+	x.Replies([]messages.Frame{{Command: command, Body: body}})
+}
+
+// Replies implements conn.Many, on the read loop: what came together is kept together, and whoever waits for it wakes up once.
+func (x *Exchange) Replies(all []messages.Frame) {
 	var err error
-	if command != messages.NotHandled {
-		err = refusal(command, body)
+	var full bool
+	n, size := 0, 0
+	for ; n < len(all); n++ {
+		f := &all[n]
+		if f.Command != messages.NotHandled {
+			err = refusal(f.Command, f.Body)
+		}
+		if full = x.full(n, size, len(f.Body)); err == nil && full {
+			err = ErrOverflow
+		}
+		if err != nil {
+			break
+		}
+		size += len(f.Body)
 	}
-	full := x.full(len(body))
-	if err == nil && full {
-		err = ErrOverflow
-	}
+	x.keep(all[:n], size)
 	if err != nil {
 		x.end(err, full)
-		return
 	}
-	if x.Err() != nil {
+}
+
+// keep holds frames for Recv.
+func (x *Exchange) keep(all []messages.Frame, size int) {
+	if len(all) == 0 || x.Err() != nil {
 		return // it was closed meanwhile
 	}
-	x.came.add(len(body))
+	x.came.add(len(all), size)
 	x.mu.Lock()
 	first := x.in.empty()
-	x.in.commands = append(x.in.commands, command)
-	x.in.bytes = append(x.in.bytes, body...)
-	x.in.ends = append(x.in.ends, len(x.in.bytes))
+	for i := range all {
+		x.in.commands = append(x.in.commands, all[i].Command)
+		x.in.bytes = append(x.in.bytes, all[i].Body...)
+		x.in.ends = append(x.in.ends, len(x.in.bytes))
+	}
 	x.mu.Unlock()
-	if first { // who finds nothing and waits, does so before this one
+	if first { // who finds nothing and waits, does so before these
 		x.signal()
 	}
 }
 
-// full reports whether the window has no room for a frame of this size.
-func (x *Exchange) full(size int) bool {
+// full reports whether the window has no room for a frame of this size behind others that are not counted yet.
+func (x *Exchange) full(frames, bytes, size int) bool {
 	for again := false; ; again = true {
-		held := x.came.frames.Load() - x.seen.frames
-		full := held >= int64(x.window.Frames) || held > 0 && x.came.bytes.Load()-x.seen.bytes+int64(size) > int64(x.window.Bytes)
+		held := x.came.frames.Load() - x.seen.frames + int64(frames)
+		full := held >= int64(x.window.Frames) || held > 0 && x.came.bytes.Load()-x.seen.bytes+int64(bytes)+int64(size) > int64(x.window.Bytes)
 		if !full || again {
 			return full
 		}
@@ -256,16 +275,33 @@ func (x *Exchange) end(err error, unsubscribe bool) {
 // Recv returns the next frame, waiting for it until ctx ends, which does not end the exchange. The reply's bytes are valid
 // until the next Recv.
 func (x *Exchange) Recv(ctx context.Context) (messages.Reply, error) {
-	for {
-		if !x.out.empty() {
-			i := x.out.next
-			x.out.next++
-			r := messages.Reply{Command: x.out.commands[i], Body: x.out.body(i)}
-			x.taken.add(len(r.Body))
-			return r, nil
+	var one [1]messages.Reply
+	_, err := x.RecvMany(ctx, one[:])
+	return one[0], err
+}
+
+// RecvMany is Recv for as many frames as are there and into has room for. It waits for the first only.
+func (x *Exchange) RecvMany(ctx context.Context, into []messages.Reply) (n int, err error) {
+	if x.out.empty() {
+		if err := x.wait(ctx); err != nil {
+			return 0, err
 		}
+	}
+	size := 0
+	for ; n < len(into) && !x.out.empty(); n++ {
+		into[n] = messages.Reply{Command: x.out.commands[x.out.next], Body: x.out.body(x.out.next)}
+		size += len(into[n].Body)
+		x.out.next++
+	}
+	x.taken.add(n, size)
+	return n, nil
+}
+
+// wait waits for frames to walk.
+func (x *Exchange) wait(ctx context.Context) error {
+	for {
 		if ctx.Err() != nil {
-			return messages.Reply{}, contextError(ctx, nil)
+			return contextError(ctx, nil)
 		}
 		x.out.reset()
 		err := x.Err() // before looking: what came before the end is there
@@ -273,15 +309,15 @@ func (x *Exchange) Recv(ctx context.Context) (messages.Reply, error) {
 		x.in, x.out = x.out, x.in
 		x.mu.Unlock()
 		if !x.out.empty() {
-			continue
+			return nil
 		}
 		if err != nil {
-			return messages.Reply{}, err
+			return err
 		}
 		select {
 		case <-x.arrived:
 		case <-ctx.Done():
-			return messages.Reply{}, contextError(ctx, nil)
+			return contextError(ctx, nil)
 		}
 	}
 }

@@ -60,6 +60,36 @@ func TestAnExchangeDeliversInOrderAndThenTheCause(t *testing.T) {
 	})
 }
 
+// RecvMany takes what is there, in the order of Recv, and no more than there is room for.
+func TestRecvManyTakesWhatIsThere(t *testing.T) {
+	play(t, func(p *scripted.Peer) {
+		id := p.Want(messages.SubscribeToStream).ID
+		push(p, id, 0, 10)
+		time.Sleep(time.Second)
+		push(p, id, 10, 11)
+		time.Sleep(time.Second)
+	}, func(t *testing.T, c *eventstore.Client) {
+		x, err := c.Open(t.Context(), subscribe, window)
+		require.NoError(t, err)
+		synctest.Wait()
+		recv(t, x, 0, 1)
+		into := make([]messages.Reply, 5)
+		next := 1
+		for _, want := range []int{5, 4, 1} { // the last one is waited for
+			n, err := x.RecvMany(t.Context(), into)
+			require.NoError(t, err)
+			require.Equal(t, want, n)
+			for _, r := range into[:n] {
+				require.Equal(t, fmt.Sprint(next), string(r.Body))
+				next++
+			}
+			require.Equal(t, max(10-next, 0), x.Held())
+		}
+		_, err = x.RecvMany(t.Context(), into)
+		require.ErrorIs(t, err, eventstore.ErrConnectionLost)
+	})
+}
+
 // What arrived before the window was full is delivered; the server is told to stop; the connection lives.
 func TestAnExchangeThatIsNotReadOverflows(t *testing.T) {
 	tests := map[string]eventstore.Window{

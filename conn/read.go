@@ -90,7 +90,7 @@ func (h hearing) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// atOnce is how many frames are looked up under one lock, at most.
+// atOnce is how many frames are looked up under one lock, and told together, at most.
 const atOnce = 64
 
 // arrivals are frames that came with one read.
@@ -103,7 +103,13 @@ type arrivals struct {
 // dispatch hands each frame to its waiter, in their order.
 func (c *Conn) dispatch(came *arrivals) {
 	for rest := came.frames[:came.n]; len(rest) > 0; {
-		known := c.lookUp(rest, came.waiters[:])
+		known, run := c.lookUp(rest, came.waiters[:])
+		if run != nil {
+			run.Replies(rest[:known])
+			came.waiters[0] = nil
+			rest = rest[known:]
+			continue
+		}
 		for i := range known {
 			c.deliver(&rest[i], came.waiters[i])
 		}
@@ -112,19 +118,36 @@ func (c *Conn) dispatch(came *arrivals) {
 	}
 }
 
-// lookUp finds whom frames are for, and returns for how many; unless it is an exchange, this was its one answer. It stops
-// behind the first frame of an exchange, which may be forgotten by then: nothing is looked up for long.
-func (c *Conn) lookUp(frames []messages.Frame, waiters []Waiter) (known int) {
+// lookUp finds whom frames are for, and returns for how many; unless it is an exchange, this was its one answer. It stops at
+// the first frame of an exchange, which may be forgotten by then: nothing is looked up for long. When the very first frame is an
+// exchange's that takes Many, so are the known ones.
+func (c *Conn) lookUp(frames []messages.Frame, waiters []Waiter) (known int, run Many) {
 	c.lock()
 	defer c.mu.Unlock()
 	for i := range frames {
 		w, more := c.waiter(&frames[i])
+		if more && i > 0 {
+			return i, nil // an exchange stays in the table
+		}
 		waiters[i] = w
 		if more {
-			return i + 1
+			if run, ok := w.(Many); ok {
+				return runOf(frames), run
+			}
+			return 1, nil
 		}
 	}
-	return len(frames)
+	return len(frames), nil
+}
+
+// runOf is how many frames have the first one's correlation id, and are no heartbeats.
+func runOf(frames []messages.Frame) int {
+	n := 1
+	for n < len(frames) && frames[n].ID == frames[0].ID &&
+		frames[n].Command != messages.HeartbeatRequest && frames[n].Command != messages.HeartbeatResponse {
+		n++
+	}
+	return n
 }
 
 // waiter finds whom a frame is for, with mu held, and whether it waits for more.

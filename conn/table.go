@@ -28,6 +28,13 @@ type Patient interface {
 	Unsent(k Ticket, err *UnsentError) bool
 }
 
+// Many is a Waiter of an exchange that takes what came together at once, in place of a Reply for each frame.
+type Many interface {
+	Waiter
+	// Replies takes answers. Their bytes are valid during the call only.
+	Replies(frames []messages.Frame)
+}
+
 // UnsentError is the ErrTimeout of a call whose request the server has not taken yet: the line is slow, or the server.
 type UnsentError struct {
 	Size  int64 // of the request, in bytes
