@@ -26,7 +26,11 @@ type PersistentEvent struct {
 
 // Decode reads the body of PersistentSubscriptionStreamEventAppeared into m.
 func (m *PersistentEvent) Decode(b []byte, names *Names) error {
-	*m = PersistentEvent{}
+	m.Event.reset()
+	m.Retries = 0
+	if m.inOrder(b, names) {
+		return nil
+	}
 	f := fields{rest: b}
 	for f.next() {
 		switch {
@@ -40,6 +44,20 @@ func (m *PersistentEvent) Decode(b []byte, names *Names) error {
 	}
 	m.Event.HasPosition, m.Event.Commit, m.Event.Prepare = false, 0, 0 // a ResolvedIndexedEvent has no such fields
 	return f.fail("PersistentSubscriptionStreamEventAppeared")
+}
+
+// inOrder is EventRecord's.
+func (m *PersistentEvent) inOrder(b []byte, names *Names) bool {
+	event, rest, ok := cut(b, 1<<3|text)
+	if !ok || !m.Event.inOrder(event, names) || m.Event.HasPosition {
+		return false
+	}
+	if startsWith(rest, 2<<3|varint) {
+		var v uint64
+		v, rest = value(rest)
+		m.Retries = int32(v)
+	}
+	return len(rest) == 0
 }
 
 // AppendPersistentEvent appends the body of PersistentSubscriptionStreamEventAppeared; event and link are encoded records,

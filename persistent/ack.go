@@ -97,7 +97,7 @@ func (g *Group) claiming(all []*Message) (claims, error) {
 		switch {
 		case m == nil:
 			return claims{}, g.wrap("answer", argument("a nil Message"))
-		case m.group != g:
+		case m.join == nil || m.join.group != g:
 			return claims{}, g.wrap("answer", argument("a message that another Group delivered"))
 		}
 	}

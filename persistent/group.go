@@ -98,9 +98,11 @@ type Group struct {
 	paused bool // since a message came
 	names  messages.Names
 	events eventstore.EventDecoder
-	memory pieces.Memory  // what the messages' bytes, which are the exchange's, are copied to
-	slab   []Message      // room for the next ones
-	behind messages.Reply // what is no message, came behind those that are ready, and waits for its turn
+	memory pieces.Memory            // what the messages' bytes, which are the exchange's, are copied to
+	slab   []Message                // room for the next ones
+	event  messages.PersistentEvent // decodes, again and again
+	frames [slabSize]messages.Reply // what was taken from the exchange last
+	behind []messages.Reply         // of these, what came behind the messages that are ready, and waits for its turn
 
 	telling sync.Mutex // in OnNotice
 
@@ -110,7 +112,7 @@ type Group struct {
 	exchange *eventstore.Exchange
 	ready    []Message // were taken from the exchange, and wait for Recv
 	id       string    // "stream::group", as the server gave it
-	join     uint64    // counts joinings
+	join     *joining  // the last one
 	err      error     // why it ended
 	closing  bool      // by Close
 	cancel   context.CancelFunc

@@ -123,14 +123,14 @@ func (g *Group) adopt(x *eventstore.Exchange, id string) {
 		return
 	}
 	g.exchange, g.id = x, id
-	g.join++
+	g.join = &joining{group: g}
 	g.moved, g.stalled, g.sent = time.Now(), false, false
 	if g.again {
 		kind = Rejoined
 		g.stats.Rejoins++
 	}
 	g.mu.Unlock()
-	g.again, g.told, g.behind = true, false, messages.Reply{}
+	g.again, g.told, g.behind = true, false, nil
 	g.tell(Notice{Kind: kind})
 }
 
@@ -139,9 +139,8 @@ func (g *Group) take(ctx context.Context, x *eventstore.Exchange) error {
 	if err := x.Err(); err != nil {
 		return g.lost(err) // what it still holds is the server's again
 	}
-	if r := g.behind; r.Command != 0 {
-		g.behind = messages.Reply{}
-		return g.heed(ctx, x, r)
+	if len(g.behind) > 0 {
+		return g.heed(ctx)
 	}
 	if x.Held() == 0 {
 		if wait := g.beforeWaiting(); wait > 0 { //nolint:contextcheck // see send
@@ -156,7 +155,10 @@ func (g *Group) take(ctx context.Context, x *eventstore.Exchange) error {
 
 // receive waits until wait ends, which is ctx or shorter.
 func (g *Group) receive(ctx, wait context.Context, x *eventstore.Exchange) error {
-	r, err := x.Recv(wait)
+	if len(g.slab) == 0 {
+		g.slab = make([]Message, min(g.cfg.Window, slabSize))
+	}
+	n, err := x.RecvMany(wait, g.frames[:len(g.slab)])
 	g.mu.Lock()
 	g.waiting = false
 	g.mu.Unlock()
@@ -168,15 +170,18 @@ func (g *Group) receive(ctx, wait context.Context, x *eventstore.Exchange) error
 	case err != nil:
 		return err
 	}
-	return g.heed(ctx, x, r)
+	g.behind = g.frames[:n]
+	return g.heed(ctx)
 }
 
-// heed does what a frame says.
-func (g *Group) heed(ctx context.Context, x *eventstore.Exchange, r messages.Reply) error {
+// heed does what the frames say that are behind what was done: messages are made ready together.
+func (g *Group) heed(ctx context.Context) error {
+	r := g.behind[0]
 	switch r.Command {
 	case messages.PersistentSubscriptionStreamEventAppeared:
-		return g.prepare(ctx, x, r)
+		return g.prepare()
 	case messages.PersistentSubscriptionConfirmation:
+		g.behind = g.behind[1:]
 		return nil // a second one says nothing new
 	case messages.SubscriptionDropped:
 		err := dropped(r)
@@ -191,37 +196,23 @@ func (g *Group) heed(ctx context.Context, x *eventstore.Exchange, r messages.Rep
 	return fmt.Errorf("%w: %s in a group", eventstore.ErrProtocol, r.Command)
 }
 
-// slabSize is how many messages share a piece of memory, of some 4 KiB, and are made ready at a time, at most.
-const slabSize = 30
+// slabSize is how many messages share a piece of memory, of 4 KiB, and are made ready at a time, at most.
+const slabSize = 39
 
-// prepare makes a message ready, and those that are there behind it.
-func (g *Group) prepare(ctx context.Context, x *eventstore.Exchange, r messages.Reply) error {
-	if len(g.slab) == 0 {
-		g.slab = make([]Message, min(g.cfg.Window, slabSize))
-	}
+// prepare makes the messages ready that are the next frames. There is room for all that were taken.
+func (g *Group) prepare() error {
 	now := time.Since(g.epoch)
 	n := 0
-	for {
-		if err := g.decode(&g.slab[n], r, now); err != nil {
+	for n < len(g.behind) && g.behind[n].Command == messages.PersistentSubscriptionStreamEventAppeared {
+		if err := g.decode(&g.slab[n], g.behind[n].Body, now); err != nil {
 			if n == 0 {
 				return err
 			}
-			g.behind = r
-			break
+			break // it is for the Recv behind these messages
 		}
 		n++
-		if n == len(g.slab) || x.Held() == 0 {
-			break
-		}
-		var err error
-		if r, err = x.Recv(ctx); err != nil {
-			break // which the next Recv comes to
-		}
-		if r.Command != messages.PersistentSubscriptionStreamEventAppeared {
-			g.behind = r
-			break
-		}
 	}
+	g.behind = g.behind[n:]
 	if g.paused {
 		g.paused = false
 		g.waits.Reset()
@@ -232,19 +223,32 @@ func (g *Group) prepare(ctx context.Context, x *eventstore.Exchange, r messages.
 	return nil
 }
 
-// decode makes a message of an event that appeared.
-func (g *Group) decode(m *Message, r messages.Reply, now time.Duration) error {
-	var event messages.PersistentEvent
-	if err := event.Decode(g.memory.Copy(r.Body), &g.names); err != nil {
+// decode makes a message of an event that appeared. It is the exchange's memory that is decoded, and only what a message keeps
+// is copied.
+func (g *Group) decode(m *Message, body []byte, now time.Duration) error {
+	if err := g.event.Decode(body, &g.names); err != nil {
 		return fmt.Errorf("%w: %w", eventstore.ErrProtocol, err)
 	}
-	e := g.events.Decode(&event.Event)
-	original := e.Original()
-	if original == nil {
+	r := &g.event.Event
+	if !r.HasEvent && !r.HasLink {
 		return fmt.Errorf("%w: a message without a record", eventstore.ErrProtocol)
 	}
-	*m = Message{ResolvedEvent: e, Retries: int(event.Retries), group: g, join: g.join, id: original.ID, received: now}
+	m.id = r.Event.ID
+	if r.HasLink {
+		m.id = r.Link.ID
+		g.own(&r.Link)
+	}
+	if r.HasEvent {
+		g.own(&r.Event)
+	}
+	m.ResolvedEvent, m.Retries = g.events.Decode(r), int(g.event.Retries)
+	m.join, m.received = g.join, now
 	return nil
+}
+
+// own copies what a record has of the exchange's memory.
+func (g *Group) own(r *messages.EventRecord) {
+	r.Data, r.Metadata = g.memory.Copy(r.Data), g.memory.Copy(r.Metadata)
 }
 
 // lost returns to joining, unless the cause is final.

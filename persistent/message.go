@@ -15,15 +15,17 @@ type Message struct {
 	eventstore.ResolvedEvent     // Event is nil for a link without a target
 	Retries                  int // how often it was tried before. Servers before 4.1 do not tell, and older than 20 set it to 1 after a lost member
 
-	group    *Group
+	join     *joining      // which delivered it
 	id       uuid.UUID     // of the original, which acks go by: that of the link, for a replayed message that of the parked link
 	received time.Duration // since the group's epoch
 
-	join       uint64 // which joining of the group delivered it
-	done       bool   // acknowledged or given back, guarded by the group's mu as what follows
-	counted    bool   // it is in the window
+	done       bool // acknowledged or given back, guarded by the group's mu as what follows
+	counted    bool // it is in the window
 	prev, next *Message
 }
+
+// joining is one of a group's; a message is of one.
+type joining struct{ group *Group }
 
 // Action says what becomes of a message that is given back.
 type Action int

@@ -15,6 +15,12 @@ type Memory struct{ piece []byte }
 
 // Copy copies b. What is large gets memory of its own.
 func (m *Memory) Copy(b []byte) []byte {
+	if len(b) == 0 {
+		if b == nil {
+			return nil
+		}
+		return []byte{} // which keeps neither memory alive
+	}
 	if len(b) > Size/4 {
 		return append([]byte(nil), b...)
 	}

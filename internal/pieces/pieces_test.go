@@ -29,6 +29,17 @@ func TestCopiesAreTheirOwners(t *testing.T) {
 	}
 }
 
+// What is empty keeps no piece alive, and nil stays nil.
+func TestCopiesOfNothing(t *testing.T) {
+	var m pieces.Memory
+	m.Copy([]byte("something"))
+	require.Nil(t, m.Copy(nil))
+	empty := m.Copy(make([]byte, 0, 10))
+	require.NotNil(t, empty)
+	require.Zero(t, cap(empty))
+	require.Zero(t, testing.AllocsPerRun(100, func() { m.Copy(empty) }))
+}
+
 func TestAllocCopies(t *testing.T) {
 	var m pieces.Memory
 	small, large := make([]byte, 256), make([]byte, pieces.Size/4+1)
