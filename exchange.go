@@ -330,14 +330,30 @@ func (x *Exchange) Held() int {
 
 // Send sends r with the exchange's correlation id. It does not wait, and r is never sent again.
 func (x *Exchange) Send(ctx context.Context, r messages.Request) error {
-	if err := ctx.Err(); err != nil {
-		return contextError(ctx, nil)
-	}
-	if err := x.Err(); err != nil {
+	if err := x.refuses(ctx); err != nil {
 		return err
 	}
 	return tooLarge(x.conn.Send(x.ticket, r, x.credentials))
 }
+
+// Queue is Send for one who calls Flush next. Unlike Flush it may be called with a lock held.
+func (x *Exchange) Queue(ctx context.Context, r messages.Request) error {
+	if err := x.refuses(ctx); err != nil {
+		return err
+	}
+	return tooLarge(x.conn.Queue(x.ticket, r, x.credentials))
+}
+
+// refuses says why nothing can be sent.
+func (x *Exchange) refuses(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return contextError(ctx, nil)
+	}
+	return x.Err()
+}
+
+// Flush has written what was queued, at once if the socket takes it without waiting.
+func (x *Exchange) Flush() { x.conn.Flush() }
 
 // Err is why the exchange ended, nil while it is open. What arrived before the end may still wait for Recv.
 func (x *Exchange) Err() error {

@@ -3,7 +3,7 @@
 // first cause, and whoever owns it dials another.
 //
 // Three goroutines belong to a connection and end with it. The read loop cuts frames and hands each to its waiter; it
-// waits for nobody. The write loop owns the bytes on their way out. The clock watches the silence of the peer and the
+// waits for nobody. The write loop owns the bytes on their way out, but for the few that Flush gets rid of. The clock watches the silence of the peer and the
 // time limit of each call.
 //
 // States: dialling (Dial has not returned), live, ended. Dial returns a live connection or an error. live -> ended is
@@ -64,6 +64,7 @@ type Config struct {
 type Conn struct {
 	cfg       Config
 	nc        net.Conn
+	direct    *direct // for Flush; nil: nc is nothing that can be written to without waiting
 	log       *slog.Logger
 	numbers32 bool // the server is older than IdentifyClient
 
@@ -99,12 +100,13 @@ func Dial(ctx context.Context, cfg Config) (*Conn, error) {
 		return nil, fmt.Errorf("connect to %s: %w", cfg.Addr, err)
 	}
 	c := &Conn{
-		cfg:   cfg,
-		nc:    nc,
-		log:   cfg.Logger,
-		epoch: time.Now().Add(-time.Nanosecond), // so that no time since then is 0
-		stop:  make(chan struct{}),
-		done:  make(chan struct{}),
+		cfg:    cfg,
+		nc:     nc,
+		direct: newDirect(nc),
+		log:    cfg.Logger,
+		epoch:  time.Now().Add(-time.Nanosecond), // so that no time since then is 0
+		stop:   make(chan struct{}),
+		done:   make(chan struct{}),
 	}
 	c.table = newTable()
 	c.out.wake = make(chan struct{}, 1)

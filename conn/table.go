@@ -278,6 +278,21 @@ func (c *Conn) Open(k Ticket, r messages.Request, credentials []byte, w Waiter) 
 func (c *Conn) Send(k Ticket, r messages.Request, credentials []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	err := c.queue(k, r, credentials)
+	if err == nil {
+		c.out.signal()
+	}
+	return err
+}
+
+// Queue is Send for one who calls Flush next.
+func (c *Conn) Queue(k Ticket, r messages.Request, credentials []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.queue(k, r, credentials)
+}
+
+func (c *Conn) queue(k Ticket, r messages.Request, credentials []byte) error {
 	if c.cause != nil {
 		return c.cause
 	}
@@ -321,6 +336,7 @@ func (c *Conn) start(k Ticket, r messages.Request, credentials []byte, w Waiter,
 	if err != nil {
 		return err
 	}
+	c.out.signal()
 	c.table.add(entry{waiter: w, ticket: k, deadline: deadline, end: c.out.total, received: c.received.Load(), size: int32(size), mode: m})
 	return nil
 }

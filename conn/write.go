@@ -26,7 +26,9 @@ type outbox struct {
 	marks  []int         // ends of frames, about writePart apart: where others may come between
 	first  []byte        // heartbeats and reads, which overtake
 	asks   bool          // first has a HeartbeatRequest
-	busy   bool          // the write loop is writing, for who knows how long; else it comes at once for what is there
+	rest   []byte        // what Flush could not write of frames
+	spare  []byte        // room for frames while Flush writes
+	busy   bool          // the write loop is writing, for who knows how long, or Flush is; else one of them comes at once for what is there
 	since  time.Duration // when the first call with a time limit came to what waits for it; 0: none did
 	total  int64         // bytes of all frames that did not overtake
 	wake   chan struct{} // room for one: callers put one in when there is work, the write loop takes it
@@ -44,12 +46,11 @@ func overtakes(c messages.Command) bool {
 	return false
 }
 
-// append returns the size of the frame.
+// append returns the size of the frame. Whoever calls it has it written: signal, or Flush.
 func (o *outbox) append(id messages.ID, credentials []byte, r messages.Request) (size int64, err error) {
 	if overtakes(r.Command()) {
 		before := len(o.first)
 		o.first, err = messages.AppendFrame(o.first, id, credentials, r)
-		o.signal()
 		return int64(len(o.first) - before), err
 	}
 	before := len(o.frames)
@@ -67,7 +68,6 @@ func (o *outbox) append(id messages.ID, credentials []byte, r messages.Request) 
 	}
 	size = int64(len(b) - before)
 	o.total += size
-	o.signal()
 	return size, nil
 }
 
@@ -90,9 +90,6 @@ func (c *Conn) writeLoop() {
 	var frames, first []byte
 	var marks []int
 	for {
-		c.mu.Lock()
-		c.out.busy = false
-		c.mu.Unlock()
 		select {
 		case <-c.out.wake:
 		case <-c.stop:
@@ -100,10 +97,19 @@ func (c *Conn) writeLoop() {
 		}
 		runtime.Gosched() // let callers that are about to append do so: the largest single gain in throughput
 		c.mu.Lock()
+		if c.out.busy { // Flush signals when it leaves something
+			c.mu.Unlock()
+			continue
+		}
+		rest := c.out.rest
+		c.out.rest = nil
 		frames, c.out.frames = c.out.frames, frames[:0]
 		marks, c.out.marks = c.out.marks, marks[:0]
 		c.out.busy, c.out.since = true, 0
 		c.mu.Unlock()
+		if !c.write(rest, &c.written) {
+			return
+		}
 		start := 0
 		for i := 0; i <= len(marks); i++ {
 			end := len(frames)
@@ -132,6 +138,38 @@ func (c *Conn) writeLoop() {
 		if cap(first) > keepBuffer {
 			first = nil
 		}
+		c.mu.Lock()
+		c.out.busy = false
+		c.mu.Unlock()
+	}
+}
+
+// Flush has written what was queued: at once, as far as the socket takes it without waiting, so that nobody has to wake up for a
+// few small frames. What is left, what is more than a little, and everything while somebody is writing, is for the write loop.
+func (c *Conn) Flush() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	o := &c.out
+	if c.direct == nil || o.busy || len(o.rest) > 0 || len(o.first) > 0 || len(o.frames) > writeChunk {
+		o.signal()
+		return
+	}
+	frames := o.frames
+	o.frames, o.spare = o.spare, nil
+	o.busy, o.since = true, 0
+	c.mu.Unlock()
+	n := c.direct.write(frames)
+	c.sent.Add(int64(n))
+	c.written.Add(int64(n))
+	c.mu.Lock()
+	o.busy = false
+	if n < len(frames) {
+		o.rest = frames[n:]
+	} else {
+		o.spare = frames[:0]
+	}
+	if len(o.rest)+len(o.first)+len(o.frames) > 0 {
+		o.signal()
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 // has become of ctx: the work is done. A StaleError names those that cannot be acknowledged.
 func (g *Group) Ack(_ context.Context, m ...*Message) error {
 	g.mu.Lock()
-	defer g.mu.Unlock()
+	defer g.unlock()
 	c, err := g.claiming(m)
 	if err != nil {
 		return err
@@ -46,7 +46,7 @@ func (g *Group) Nack(_ context.Context, a Action, reason string, m ...*Message) 
 		return g.wrap("nack", argument("action %d: want Park, Retry, Skip or Stop", int(a)))
 	}
 	g.mu.Lock()
-	defer g.mu.Unlock()
+	defer g.unlock()
 	c, err := g.claiming(m)
 	if err != nil {
 		return err
@@ -68,7 +68,7 @@ func (g *Group) RetryAfter(ctx context.Context, d time.Duration, reason string, 
 		return g.Nack(ctx, Retry, reason, m...)
 	}
 	g.mu.Lock()
-	defer g.mu.Unlock()
+	defer g.unlock()
 	c, err := g.claiming(m)
 	if err != nil {
 		return err
@@ -139,11 +139,24 @@ func (g *Group) starved() bool {
 	return g.waiting && len(g.acks) > 0 && g.window.n+len(g.acks) >= g.cfg.Window
 }
 
-// send has no context of a caller: it does not wait, and an answer is as good when a context has ended.
+// send has no context of a caller: it does not wait, and an answer is as good when a context has ended. Whoever calls it calls
+// unlock in the end.
 func (g *Group) send(r messages.Request) error {
-	err := g.exchange.Send(context.Background(), r)
-	g.sent = g.sent || err == nil
+	err := g.exchange.Queue(context.Background(), r)
+	if err == nil {
+		g.sent, g.queued = true, g.exchange
+	}
 	return err
+}
+
+// unlock unlocks mu, and then has written what was sent meanwhile.
+func (g *Group) unlock() {
+	x := g.queued
+	g.queued = nil
+	g.mu.Unlock()
+	if x != nil {
+		x.Flush()
+	}
 }
 
 // flush sends the acks that are queued.
@@ -178,7 +191,7 @@ func (g *Group) arm() {
 func (g *Group) due() {
 	defer g.timers.Done()
 	g.mu.Lock()
-	defer g.mu.Unlock()
+	defer g.unlock()
 	g.armed = false
 	_ = g.flush()
 }
@@ -231,7 +244,7 @@ func (g *Group) delay(d time.Duration, reason string, all []*Message) {
 func (g *Group) ripe(d *delayed) {
 	defer g.timers.Done()
 	g.mu.Lock()
-	defer g.mu.Unlock()
+	defer g.unlock()
 	if _, held := g.delayed[d]; held {
 		delete(g.delayed, d)
 		_ = g.sendNak(Retry, d.reason, d.messages) // an error is the connection's, which Recv sees too

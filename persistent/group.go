@@ -125,9 +125,10 @@ type Group struct {
 	flusher *time.Timer // of AckAfter
 	armed   bool        // it runs
 	delayed map[*delayed]struct{}
-	sent    bool      // something that Close has to see through
-	moved   time.Time // when a message was last delivered or answered, if there is OnNotice
-	stalled bool      // WindowFull was told since then
+	sent    bool                 // something that Close has to see through
+	queued  *eventstore.Exchange // has something to be written by unlock
+	moved   time.Time            // when a message was last delivered or answered, if there is OnNotice
+	stalled bool                 // WindowFull was told since then
 	stats   Stats
 }
 
@@ -280,7 +281,7 @@ func (g *Group) Close() error {
 	if g.cancel != nil {
 		g.cancel()
 	}
-	g.mu.Unlock()
+	g.unlock()
 	g.timers.Wait()
 	if x == nil {
 		return nil

@@ -293,7 +293,7 @@ func (g *Group) pause(ctx context.Context) error {
 // beforeWaiting is called when Recv finds nothing and is about to wait. It returns when to look after a stall, 0 for not at all.
 func (g *Group) beforeWaiting() time.Duration {
 	g.mu.Lock()
-	defer g.mu.Unlock()
+	defer g.unlock()
 	if g.exchange == nil {
 		return 0
 	}

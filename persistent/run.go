@@ -70,7 +70,7 @@ func (g *Group) Run(ctx context.Context, workers int, h func(ctx context.Context
 	cancel()
 	watch.Wait()
 	g.mu.Lock()
-	defer g.mu.Unlock()
+	defer g.unlock()
 	_ = g.flush() //nolint:contextcheck // see send; an error is the connection's: the messages come again
 	if g.closing {
 		return nil
