@@ -21,6 +21,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/goeventstore/eventstore/internal/kills"
 	"github.com/goeventstore/eventstore/messages"
 	"github.com/goeventstore/eventstore/messages/pb"
 	"github.com/goeventstore/eventstore/server/internal/store"
@@ -30,21 +31,16 @@ import (
 // its order and with its number, and every other append is wholly there or not at all. KILLS says how often, SEED when; a seed
 // fixes the plan, not what the processes do meanwhile.
 func TestKilledServersKeepWhatTheyAcknowledged(t *testing.T) {
-	kills := 10
-	if s := os.Getenv("KILLS"); s != "" {
-		n, err := strconv.Atoi(s)
-		require.NoError(t, err, "KILLS")
-		kills = n
-	}
-	k := newKilling(t, kills, correctStore)
-	for range kills {
+	plan := kills.Make(t, 10)
+	k := newKilling(t, plan, correctStore)
+	for range plan.Kills {
 		require.NoError(t, k.round(t))
 	}
 	require.NoError(t, k.finish(t))
 	t.Logf("seed %d: %d kills, %d of them under load; %d events, %d of appends that were not acknowledged; checkpoint %d, %d parked",
-		k.seed, kills, k.loaded, k.events, k.unacknowledged, k.checkpoint, k.parked)
+		plan.Seed, plan.Kills, k.loaded, k.events, k.unacknowledged, k.checkpoint, k.parked)
 	require.Positive(t, k.events)
-	if kills >= 10 {
+	if plan.Kills >= 10 {
 		require.Positive(t, k.checkpoint)
 		require.Positive(t, k.parked)
 	}
@@ -53,11 +49,13 @@ func TestKilledServersKeepWhatTheyAcknowledged(t *testing.T) {
 // The checker sees what it looks for: a store that says that it has committed before it has is found out.
 func TestAServerThatAcknowledgesEarlyIsCaught(t *testing.T) {
 	const enough = 100
-	k := newKilling(t, enough, earlyStore)
+	plan := kills.Make(t, enough)
+	plan.Kills = enough
+	k := newKilling(t, plan, earlyStore)
 	for kills := range enough {
 		if err := k.round(t); err != nil {
 			require.ErrorContains(t, err, "acknowledged")
-			t.Logf("seed %d: caught after %d kills: %v", k.seed, kills, err)
+			t.Logf("seed %d: caught after %d kills: %v", plan.Seed, kills, err)
 			return
 		}
 	}
@@ -141,7 +139,6 @@ func startServed(ctx context.Context, t *testing.T, kind, folder string) *served
 // killing is what a kill test stands on.
 type killing struct {
 	kind    string
-	seed    uint64
 	random  *rand.Rand
 	ctx     context.Context //nolint:containedctx // of one test, which made it: the guard against hangs
 	folder  string
@@ -172,24 +169,13 @@ const (
 	killedParks   = 7 // every so many messages one is parked
 )
 
-func newKilling(t *testing.T, kills int, kind string) *killing {
+func newKilling(t *testing.T, plan kills.Plan, kind string) *killing {
 	t.Helper()
-	k := &killing{kind: kind, seed: uint64(time.Now().UnixNano() % 1e6), folder: t.TempDir(), checkpoint: -1, parked: 0}
-	if s := os.Getenv("SEED"); s != "" {
-		seed, err := strconv.ParseUint(s, 10, 64)
-		require.NoError(t, err, "SEED")
-		k.seed = seed
-	}
-	k.random = rand.New(rand.NewPCG(k.seed, 0))
+	k := &killing{kind: kind, random: plan.Random, folder: t.TempDir(), checkpoint: -1, parked: 0}
 	for i := range killedStreams {
 		k.streams = append(k.streams, &killedStream{name: fmt.Sprint("killed-", i)})
 	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("to repeat: SEED=%d KILLS=%d go test -run '^%s$' -count=10 ./server", k.seed, kills, t.Name())
-		}
-	})
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute+time.Duration(kills)*2*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute+time.Duration(plan.Kills)*2*time.Second)
 	t.Cleanup(cancel)
 	k.ctx = ctx
 	return k

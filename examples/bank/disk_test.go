@@ -1,23 +1,22 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/goeventstore/eventstore/internal/kills"
 )
 
 // With this variable set the test binary is the bank itself, until its standard input ends: the kill test starts it so.
@@ -125,34 +124,19 @@ func TestAKilledRunEndsWithTheSameTable(t *testing.T) {
 
 func killedRun(t *testing.T, args ...string) {
 	t.Helper()
-	kills, seed := 10, uint64(time.Now().UnixNano()%1e6)
-	var err error
-	if s := os.Getenv("KILLS"); s != "" {
-		kills, err = strconv.Atoi(s)
-		require.NoError(t, err, "KILLS")
-	}
-	if s := os.Getenv("SEED"); s != "" {
-		seed, err = strconv.ParseUint(s, 10, 64)
-		require.NoError(t, err, "SEED")
-	}
-	defer func() {
-		if t.Failed() {
-			t.Logf("to repeat: SEED=%d KILLS=%d go test -run '^TestAKilledRun' -count=10 ./examples/bank", seed, kills)
-		}
-	}()
-	random := rand.New(rand.NewPCG(seed, 0))
-	events := strconv.Itoa(2000 * kills) // what is left is more than what a life of a few milliseconds does
-	args = append(args, "-db", t.TempDir(), "-events", events, "-seed", fmt.Sprint(seed))
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute+2*time.Second*time.Duration(kills))
+	plan := kills.Make(t, 10)
+	events := strconv.Itoa(2000 * plan.Kills) // what is left is more than what a life of a few milliseconds does
+	args = append(args, "-db", t.TempDir(), "-events", events, "-seed", fmt.Sprint(plan.Seed))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute+2*time.Second*time.Duration(plan.Kills))
 	defer cancel()
 
 	var places []string
 	longest := 20 * time.Millisecond
-	for range kills {
+	for range plan.Kills {
 		if len(places) == 0 { // a slow machine does nothing in so short a life
 			longest += 20 * time.Millisecond
 		}
-		out, killed := live(t, ctx, random, longest, args)
+		out, killed := live(t, ctx, plan.Random, longest, args)
 		if !killed {
 			break
 		}
@@ -163,43 +147,29 @@ func killedRun(t *testing.T, args ...string) {
 	}
 	require.NotEmpty(t, places, "no life that was killed went on with an earlier one's work")
 	out, _ := live(t, ctx, nil, 0, args)
-	require.Equal(t, table(t, "-events", events, "-seed", fmt.Sprint(seed)), cut(out))
-	t.Logf("seed %d: %d lives went on and were killed:\n%s", seed, len(places), strings.Join(places, "\n"))
+	require.Equal(t, table(t, "-events", events, "-seed", fmt.Sprint(plan.Seed)), cut(out))
+	t.Logf("seed %d: %d lives went on and were killed:\n%s", plan.Seed, len(places), strings.Join(places, "\n"))
 }
 
 // live runs the bank as a process, and kills it a moment after it has begun, the longest at most, if there are random numbers for
 // that.
 func live(t *testing.T, ctx context.Context, random *rand.Rand, longest time.Duration, args []string) (out string, killed bool) { //nolint:revive // t comes first
 	t.Helper()
-	program, err := os.Executable()
-	require.NoError(t, err)
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Env = append(os.Environ(), bankVariable+"=1")
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	// When it hangs it tells where, and is killed if it does not.
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGQUIT) }
-	cmd.WaitDelay = 5 * time.Second
-	stdout, err := cmd.StdoutPipe()
-	require.NoError(t, err)
-	_, err = cmd.StdinPipe() // its end, which comes with ours, ends the process
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	lines := bufio.NewScanner(stdout)
-	for begun := false; lines.Scan(); {
-		out += lines.Text() + "\n"
+	p := kills.Start(t, ctx, bankVariable+"=1", args...)
+	for begun := false; p.Lines.Scan(); {
+		out += p.Lines.Text() + "\n"
 		if random != nil && !begun {
 			begun = true
-			timer := time.AfterFunc(time.Duration(random.Int64N(int64(longest))), func() { _ = cmd.Process.Kill() })
+			timer := time.AfterFunc(time.Duration(random.Int64N(int64(longest))), p.Kill)
 			defer timer.Stop()
 		}
 	}
-	err = cmd.Wait()
-	require.NoError(t, ctx.Err(), "it hangs: %s", &stderr)
+	err := p.Wait()
+	require.NoError(t, ctx.Err(), "it hangs: %s", &p.Stderr)
 	if random != nil && err != nil {
-		require.Equal(t, -1, cmd.ProcessState.ExitCode(), "%s", &stderr)
+		require.Equal(t, -1, p.ProcessState.ExitCode(), "%s", &p.Stderr)
 		return out, true
 	}
-	require.NoError(t, err, "%s", &stderr)
+	require.NoError(t, err, "%s", &p.Stderr)
 	return out, false
 }

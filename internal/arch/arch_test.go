@@ -53,6 +53,7 @@ var table = []row{
 	// floor 4
 	{pkg: "listener", imports: []string{".", "subscription", "internal/pause"}},
 	{pkg: "listener/boltstore", imports: []string{".", "listener"}},
+	{pkg: "listener/sqlstore", imports: []string{".", "listener", "internal/pause"}},
 	{pkg: "internal/storetest", imports: []string{".", "listener"}},
 	// side
 	{pkg: "server", imports: []string{"messages", "internal/memnet", "internal/secure", "server/internal/..."}},
@@ -61,6 +62,7 @@ var table = []row{
 	{pkg: "internal/memnet"},
 	{pkg: "internal/scripted", imports: []string{"messages", "internal/memnet"}},
 	{pkg: "internal/faultnet"},
+	{pkg: "internal/kills"},
 	{pkg: "internal/conformance", imports: []string{
 		".", "messages", "cluster", "conn", "subscription", "persistent", "listener", "admin",
 		"server", "eventstoretest", "internal/memnet", "internal/faultnet",
@@ -83,6 +85,7 @@ var table = []row{
 	{pkg: "bench/gesclient", imports: []string{"bench/contend"}}, // nothing of ours that has dependencies
 	{pkg: "bench/servercost", imports: []string{".", "bench/canned", "bench/contend", "server", "messages", "internal/memnet"}},
 	{pkg: "internal/interop", imports: []string{".", "messages"}},
+	{pkg: "internal/interop/sqltest"},
 }
 
 // reserved are the modules of others that only some packages may import, with their tests.
@@ -93,7 +96,7 @@ var reserved = map[string][]string{
 
 // Tests may import these beside what their package imports.
 var (
-	lowTests  = []string{"server", "internal/memnet", "internal/faultnet", "internal/scripted"}
+	lowTests  = []string{"server", "internal/memnet", "internal/faultnet", "internal/scripted", "internal/kills"}
 	highTests = append([]string{"eventstoretest", "messages", "internal/storetest"}, lowTests...) // its frames have commands of messages
 )
 

@@ -1,20 +1,16 @@
 package boltstore_test
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -22,21 +18,17 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/goeventstore/eventstore"
+	"github.com/goeventstore/eventstore/internal/kills"
 	"github.com/goeventstore/eventstore/server"
 )
 
 // A process that keeps a read model is killed again and again while the stream is written: no event is missed, none is
 // applied twice. KILLS says how often, SEED when; a seed fixes the plan, not what the processes do meanwhile.
 func TestKilledProjectorsApplyEachEventOnce(t *testing.T) {
-	kills := 10
-	if s := os.Getenv("KILLS"); s != "" {
-		n, err := strconv.Atoi(s)
-		require.NoError(t, err, "KILLS")
-		kills = n
-	}
-	g := newGround(t, kills)
+	plan := kills.Make(t, 10)
+	g := newGround(t, plan)
 	inside := 0
-	for range kills {
+	for range plan.Kills {
 		if g.kill(t, correct) {
 			inside++
 		}
@@ -47,7 +39,7 @@ func TestKilledProjectorsApplyEachEventOnce(t *testing.T) {
 	events, err := g.check(t)
 	require.NoError(t, err)
 	require.Len(t, g.written, events, "the checkpoint is at the end")
-	t.Logf("seed %d: %d kills, %d inside a transaction; %d events in %d transactions, each once", g.seed, kills, inside, events, g.commits)
+	t.Logf("seed %d: %d kills, %d inside a transaction; %d events in %d transactions, each once", plan.Seed, plan.Kills, inside, events, g.commits)
 }
 
 // The checker sees what it looks for: projectors that save the checkpoint in a transaction of its own are found out.
@@ -58,12 +50,14 @@ func TestBrokenProjectorsAreCaught(t *testing.T) {
 	} {
 		t.Run(kind, func(t *testing.T) {
 			const enough = 200
-			g := newGround(t, enough)
+			plan := kills.Make(t, enough)
+			plan.Kills = enough
+			g := newGround(t, plan)
 			for kills := range enough {
 				g.kill(t, kind)
 				if _, err := g.check(t); err != nil {
 					require.Regexp(t, says, err.Error())
-					t.Logf("seed %d: caught after %d kills: %v", g.seed, kills+1, err)
+					t.Logf("seed %d: caught after %d kills: %v", plan.Seed, kills+1, err)
 					return
 				}
 			}
@@ -74,7 +68,6 @@ func TestBrokenProjectorsAreCaught(t *testing.T) {
 
 // ground is what a kill test stands on: a server, a stream that is being written, and the database of the projectors.
 type ground struct {
-	seed    uint64
 	random  *rand.Rand
 	ctx     context.Context //nolint:containedctx // of one test, which made it: the guard against hangs
 	target  string
@@ -93,25 +86,13 @@ type ground struct {
 	more    chan struct{} // has room for one, put in when handled has grown
 }
 
-func newGround(t *testing.T, kills int) *ground {
+func newGround(t *testing.T, plan kills.Plan) *ground {
 	t.Helper()
 	g := &ground{
-		seed: uint64(time.Now().UnixNano() % 1e6), path: filepath.Join(t.TempDir(), "test.db"),
+		random: plan.Random, path: filepath.Join(t.TempDir(), "test.db"),
 		stop: make(chan struct{}), ended: make(chan struct{}), more: make(chan struct{}, 1),
 	}
-	if s := os.Getenv("SEED"); s != "" {
-		seed, err := strconv.ParseUint(s, 10, 64)
-		require.NoError(t, err, "SEED")
-		g.seed = seed
-	}
-	g.random = rand.New(rand.NewPCG(g.seed, 0))
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("to repeat: SEED=%d KILLS=%d go test -run '^%s$' -count=10 ./listener/boltstore", g.seed, kills, t.Name())
-		}
-	})
-
-	limit := time.Minute + time.Duration(kills)*2*time.Second
+	limit := time.Minute + time.Duration(plan.Kills)*2*time.Second
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	guard := context.AfterFunc(ctx, func() {
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -129,7 +110,7 @@ func newGround(t *testing.T, kills int) *ground {
 	client, err := eventstore.Connect(ctx, g.target)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, client.Close()) })
-	random := rand.New(rand.NewPCG(g.seed, 1))
+	random := rand.New(rand.NewPCG(plan.Seed, 1))
 	go func() {
 		defer close(g.ended)
 		g.wrote = g.write(client, random)
@@ -196,23 +177,23 @@ func (g *ground) kill(t *testing.T, kind string) (inside bool) {
 	p := g.begin(t, kind)
 	var timer *time.Timer
 	if after == 0 {
-		timer = time.AfterFunc(pause, p.kill)
+		timer = time.AfterFunc(pause, p.Kill)
 	}
-	for begun := 0; p.lines.Scan(); {
-		inside = g.heard(p.lines.Text())
+	for begun := 0; p.Lines.Scan(); {
+		inside = g.heard(p.Lines.Text())
 		if !inside {
 			continue
 		}
 		if begun++; begun == after {
-			timer = time.AfterFunc(pause, p.kill)
+			timer = time.AfterFunc(pause, p.Kill)
 		}
 	}
 	if timer != nil {
 		timer.Stop()
 	}
 	err := p.Wait()
-	require.NoError(t, g.ctx.Err(), "it hangs: %s", &p.stderr)
-	require.Equal(t, -1, p.ProcessState.ExitCode(), "it ended by itself: %v\n%s", err, &p.stderr)
+	require.NoError(t, g.ctx.Err(), "it hangs: %s", &p.Stderr)
+	require.Equal(t, -1, p.ProcessState.ExitCode(), "it ended by itself: %v\n%s", err, &p.Stderr)
 	return inside
 }
 
@@ -238,10 +219,10 @@ func (g *ground) finish(t *testing.T) {
 	t.Helper()
 	require.NoError(t, g.stopWriter())
 	p := g.begin(t, correct)
-	for p.lines.Scan() {
-		g.heard(p.lines.Text())
+	for p.Lines.Scan() {
+		g.heard(p.Lines.Text())
 	}
-	require.NoError(t, p.Wait(), "%s", &p.stderr)
+	require.NoError(t, p.Wait(), "%s", &p.Stderr)
 }
 
 // check looks into the database, whose process has ended.
@@ -258,30 +239,7 @@ func (g *ground) check(t *testing.T) (events int, err error) {
 	return check(db, g.written)
 }
 
-// projector is a process of ours.
-type projector struct {
-	*exec.Cmd
-	lines  *bufio.Scanner
-	stderr bytes.Buffer
-}
-
-func (g *ground) begin(t *testing.T, kind string) *projector {
+func (g *ground) begin(t *testing.T, kind string) *kills.Process {
 	t.Helper()
-	program, err := os.Executable()
-	require.NoError(t, err)
-	p := &projector{Cmd: exec.CommandContext(g.ctx, program, g.target, g.path)}
-	p.Env = append(os.Environ(), projectorVariable+"="+kind)
-	p.Stderr = &p.stderr
-	// When it hangs it tells where, and is killed if it does not.
-	p.Cancel = func() error { return p.Process.Signal(syscall.SIGQUIT) }
-	p.WaitDelay = 5 * time.Second
-	out, err := p.StdoutPipe()
-	require.NoError(t, err)
-	_, err = p.StdinPipe() // its end, which comes with ours, ends the projector
-	require.NoError(t, err)
-	require.NoError(t, p.Start())
-	p.lines = bufio.NewScanner(out)
-	return p
+	return kills.Start(t, g.ctx, projectorVariable+"="+kind, g.target, g.path)
 }
-
-func (p *projector) kill() { _ = p.Process.Kill() }
