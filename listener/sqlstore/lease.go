@@ -109,15 +109,7 @@ func (l *lease) Release(ctx context.Context) error {
 
 // change changes the row, if its lease is this one.
 func (l *lease) change(ctx context.Context, statement string, args ...any) error {
-	var changed int64
-	err := l.store.retry(ctx, func() error {
-		result, err := l.store.db.ExecContext(ctx, statement, args...)
-		if err != nil {
-			return err
-		}
-		changed, err = result.RowsAffected()
-		return err
-	})
+	changed, err := l.store.exec(ctx, statement, args...)
 	if err == nil && changed == 0 {
 		err = listener.ErrFenced
 	}

@@ -114,11 +114,29 @@ func (s *Store) Save(ctx context.Context, name string, at eventstore.From) error
 	if err := s.checkName(name); err != nil {
 		return err
 	}
-	err := s.retry(ctx, func() error {
-		_, err := s.db.ExecContext(ctx, s.save, name, at.String())
-		return err
-	})
+	_, err := s.exec(ctx, s.save, name, at.String())
 	return s.failed(ctx, name, err)
+}
+
+// exec has one statement change the table, in a transaction: alone it would be as strict as the database's default, and be refused
+// where another waits.
+func (s *Store) exec(ctx context.Context, statement string, args ...any) (changed int64, err error) {
+	err = s.retry(ctx, func() error {
+		tx, err := s.db.BeginTx(ctx, &sql.TxOptions{Isolation: s.isolation})
+		if err != nil {
+			return err
+		}
+		defer func() { _ = tx.Rollback() }() // nothing once it is committed
+		result, err := tx.ExecContext(ctx, statement, args...)
+		if err != nil {
+			return err
+		}
+		if changed, err = result.RowsAffected(); err != nil {
+			return err
+		}
+		return tx.Commit()
+	})
+	return changed, err
 }
 
 // InTx implements listener.TxStore, whoever has the lease. The transaction is rolled back when ctx ends.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
@@ -78,6 +79,8 @@ func sqlite(t *testing.T, pragmas ...string) database {
 	return database{sqlstore.SQLite, "sqlite", "file:" + filepath.Join(t.TempDir(), "test.db") + "?_pragma=" + strings.Join(pragmas, "&_pragma=")}
 }
 
+var databases atomic.Int32 // of PostgreSQL, so far
+
 // usual is how a database of SQLite is opened that several use.
 var usual = []string{"busy_timeout(5000)", "journal_mode(wal)", "synchronous(off)"}
 
@@ -93,7 +96,7 @@ func postgres(t *testing.T) database {
 	admin, err := sql.Open("pgx", c.source("postgres"))
 	require.NoError(t, err)
 	defer func() { require.NoError(t, admin.Close()) }()
-	name := strings.ToLower(strings.NewReplacer("/", "_", " ", "_").Replace(t.Name()))
+	name := fmt.Sprint("test", databases.Add(1))
 	_, err = admin.ExecContext(t.Context(), `CREATE DATABASE "`+name+`"`)
 	require.NoError(t, err)
 	return database{sqlstore.Postgres, "pgx", c.source(name)}

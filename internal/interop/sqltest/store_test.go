@@ -78,7 +78,9 @@ func TestStoresPostgres(t *testing.T) {
 func TestStoresPostgresSerializable(t *testing.T) {
 	d := postgres(t)
 	d.source += " default_transaction_isolation=serializable"
-	storetest.TxStore(t, d.store(t), effects(t, d, d.open(t)))
+	e := effects(t, d, d.open(t))
+	storetest.TxStore(t, d.store(t), e)
+	storetest.TxLeaser(t, d.store(t), d.store(t), e)
 }
 
 func TestTables(t *testing.T) {
