@@ -189,7 +189,7 @@ func (g *ground) round(t *testing.T) {
 		g.killed++
 		return
 	}
-	p := g.projectors[worker].Cmd.Process
+	p := g.projectors[worker].Process
 	require.NoError(t, p.Signal(syscall.SIGSTOP))
 	timer := time.NewTimer(leaseTTL + time.Duration(g.plan.Random.Int64N(int64(leaseTTL))))
 	defer timer.Stop()

@@ -2,6 +2,7 @@ package sqltest
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -89,7 +90,7 @@ func startCluster() (c *cluster, err error) {
 		}
 	}
 	command := func(name string, args ...string) *exec.Cmd {
-		cmd := exec.Command(name, args...)
+		cmd := exec.CommandContext(context.Background(), name, args...) // it outlives the test that wants it first
 		cmd.Dir, cmd.Env = c.folder, append(os.Environ(), "LC_ALL=C")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as, Setpgid: true} // the terminal's interrupt is for us
 		return cmd
