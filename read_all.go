@@ -269,7 +269,11 @@ func (r *allReader) open(from Position, backward bool) error {
 	switch page.Result {
 	case messages.ReadAllSuccess:
 	case messages.ReadAllAccessDenied:
-		return fmt.Errorf("%w: reading %s is for administrators, unless its metadata or the system settings say otherwise", ErrAccessDenied, All)
+		hint := "reading $all is for administrators, unless its metadata or the system settings say otherwise"
+		if !r.o.rawLinks {
+			hint += "; or a link among these events leads to what nobody may read, then RawLinks reads on"
+		}
+		return fmt.Errorf("%w: %s", ErrAccessDenied, hint)
 	case messages.ReadAllError:
 		return &ServerError{Command: messages.ReadAllEventsForward, Message: page.Error}
 	default:

@@ -369,7 +369,7 @@ func TestFollowedWithItsOwnCredentials(t *testing.T) {
 		}
 		f := eventstore.StreamPrefix(stream)
 		sub := openSubscription(t, anonymous, subscription.Config{
-			Stream: name, Filter: &f, PageSize: 2, Call: []eventstore.CallOption{eventstore.As(user, "changeit")},
+			Stream: name, Filter: &f, RawLinks: true, PageSize: 2, Call: []eventstore.CallOption{eventstore.As(user, "changeit")},
 		})
 		page, err := admin.LastEvent(ctx, stream)
 		require.NoError(t, err)
