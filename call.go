@@ -490,7 +490,7 @@ func (k *call) again(cause error, unknown, pause bool) {
 	k.open = false
 	k.last = cause
 	k.unknown = k.unknown || unknown
-	attempts, abandoned := k.attempts+k.stays, k.abandoned
+	attempts, abandoned, from := k.attempts+k.stays, k.abandoned, k.conn
 	k.mu.Unlock()
 	switch limit := k.c.maxAttempts; {
 	case abandoned:
@@ -501,7 +501,7 @@ func (k *call) again(cause error, unknown, pause bool) {
 	case limit > 0 && attempts >= limit:
 		k.finish(fmt.Errorf("%w: %w", ErrRetriesExhausted, cause))
 	case pause:
-		k.delay(attempts, cause)
+		k.delay(attempts, cause, from)
 	default:
 		k.c.retried(k, attempts, 0, cause)
 		k.c.submit(k)
@@ -515,8 +515,9 @@ func (c *Client) retried(k *call, attempts int, after time.Duration, cause error
 	}
 }
 
-// delay submits k again after the next interval of its backoff.
-func (k *call) delay(attempts int, cause error) {
+// delay submits k again after the next interval of its backoff, or at once if calls go to another connection by now than the one
+// that it is to give time: publish sends those that are delayed, and this one is not yet.
+func (k *call) delay(attempts int, cause error, from *conn.Conn) {
 	c := k.c
 	if k.waits == nil {
 		k.waits = c.backoff()
@@ -530,14 +531,17 @@ func (k *call) delay(attempts int, cause error) {
 	c.logger.Warn("call is sent again",
 		slog.String("command", k.request.Command().String()), slog.Duration("after", d), slog.Any("err", cause))
 	c.mu.Lock()
-	closed := c.closed
-	if !closed {
+	closed, moved := c.closed, c.live.Load() != from
+	if !closed && !moved {
 		c.loops.Add(1)
 		c.delayed[k] = time.AfterFunc(d, func() { c.due(k) })
 	}
 	c.mu.Unlock()
-	if closed {
+	switch {
+	case closed:
 		k.finish(ErrClosed)
+	case moved:
+		c.submit(k)
 	}
 }
 

@@ -24,7 +24,8 @@ type Client struct {
 	current atomic.Pointer[credentials] // of requests without their own; nil: anonymous
 
 	live     atomic.Pointer[conn.Conn] // where calls are sent; nil while there is none
-	hints    chan string               // room for one: where a node says that the leader is, "" when it does not; calls send, the supervisor takes
+	seeker   seeker                    // the resolver of a cluster; nil: there is one node, or a resolver that knows no more
+	hints    chan hint                 // room for one, the newest; calls send, the supervisor takes
 	sequence atomic.Uint64             // numbers the calls, so that they are sent again in their order
 	limit    limiter                   // the operations in flight
 	room     limiter                   // the bytes of appends among them
@@ -88,7 +89,8 @@ const connectTime = 10 * time.Second
 // Connect returns a client that is connected and identified. It tries until ctx ends, or for 10 s when ctx has no deadline,
 // and then returns the last error of each address; a port that does not speak the protocol (HTTP, TLS where plain was
 // asked for and the other way round, a certificate that is not accepted) ends it at once. The credentials are not
-// checked here, but by WithAuthenticate: with wrong ones the first call fails with ErrNotAuthenticated.
+// checked here, but by WithAuthenticate: with wrong ones the first call fails with ErrNotAuthenticated. A node of a cluster that
+// does not know its users yet, since there was no leader so far, is waited for.
 //
 // ParseTarget tells what a target may be. An option beats what the target says.
 func Connect(ctx context.Context, target string, opts ...Option) (*Client, error) {
@@ -118,7 +120,7 @@ func newClient(target string, opts []Option) (*Client, error) {
 	c := &Client{
 		options: defaultOptions(),
 		target:  t,
-		hints:   make(chan string, 1),
+		hints:   make(chan hint, 1),
 		changed: make(chan struct{}),
 		delayed: make(map[*call]*time.Timer),
 	}
@@ -143,6 +145,7 @@ func newClient(target string, opts []Option) (*Client, error) {
 			return nil, err
 		}
 	}
+	c.seeker, _ = c.resolver.(seeker)
 	if c.supply == nil {
 		block, err := login(c.user, c.password)
 		if err != nil {
@@ -181,9 +184,14 @@ func (c *Client) connect(ctx context.Context) (*conn.Conn, error) {
 	var failures failures
 	for attempt := 1; ; attempt++ {
 		cn, addr, err := c.dialNext(ctx)
-		if err == nil && c.authenticate {
-			if err = c.greet(ctx, cn); err != nil {
+		if err == nil && (c.authenticate || c.seeker != nil) {
+			err = c.greet(ctx, cn)
+			if c.doubted = errors.Is(err, ErrNotAuthenticated); c.doubted && !c.authenticate {
+				err = nil // the first call tells
+			}
+			if err != nil {
 				cn.Close()
+				c.failed(addr, false)
 			}
 		}
 		if err == nil {

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"time"
 
+	"github.com/goeventstore/eventstore/cluster"
 	"github.com/goeventstore/eventstore/conn"
 	"github.com/goeventstore/eventstore/messages"
 	"github.com/goeventstore/eventstore/messages/pb"
@@ -49,26 +51,41 @@ func leaderHint(verdict error, info []byte) error {
 	}
 }
 
-// heed passes a hint on to the supervisor. One that comes while it is busy is dropped: the call comes again, and with it the hint.
+// hint is what an answer says about where a call belongs.
+type hint struct {
+	addr   string // of the leader; "": the node does not say
+	leader bool   // the call needs the leader, whatever the client prefers
+}
+
+// heed passes a hint on to the supervisor, which knows the newest.
 func (c *Client) heed(err error) {
 	var n *notLeader
-	if !errors.As(err, &n) {
+	h := hint{leader: c.preference == cluster.Leader}
+	switch {
+	case errors.As(err, &n):
+		h = hint{addr: n.tcp, leader: true}
+		if c.tls != nil {
+			h.addr = n.secure // or nothing: never a port that is not for TLS
+		}
+	case !errors.Is(err, ErrNotReady):
 		return
 	}
-	addr := n.tcp
-	if c.tls != nil {
-		addr = n.secure // or nothing: never a port that is not for TLS
-	}
-	select {
-	case c.hints <- addr:
-	default:
+	for {
+		select {
+		case c.hints <- h:
+			return
+		default:
+		}
+		select {
+		case <-c.hints:
+		default:
+		}
 	}
 }
 
-// move goes where the hint says. A node names a dead leader for a second or more, so if that does not answer the resolver is
-// asked, and if it knows nothing better the connection is kept. The old one stays until its calls are answered. It returns the
-// new one, nil when there is none.
-func (c *Client) move(ctx context.Context, old *conn.Conn, hint string) *conn.Conn {
+// move goes to another node, where the hint says or the cluster does. It returns the new connection, nil when there is none: then the
+// old one is as good. That stays until its calls are answered.
+func (c *Client) move(ctx context.Context, old *conn.Conn, h hint) *conn.Conn {
 	trying, cancel := context.WithCancel(ctx)
 	defer cancel()
 	c.loops.Go(func() { // an end of the old one is more urgent
@@ -78,22 +95,17 @@ func (c *Client) move(ctx context.Context, old *conn.Conn, hint string) *conn.Co
 		case <-trying.Done():
 		}
 	})
+	if h.addr == old.Addr() {
+		h.addr = ""
+	}
 	var next *conn.Conn
-	if hint != "" && hint != old.Addr() {
-		next, _ = c.dialAddr(trying, hint) // on an error the resolver knows, or nobody
+	if c.seeker != nil {
+		next = c.dialEither(trying, old.Addr(), h)
+	} else {
+		next = c.dialHint(trying, old.Addr(), h)
 	}
-	if next == nil {
-		if addr, err := c.resolve(trying); err == nil && addr != old.Addr() && addr != hint {
-			next, _ = c.dialAddr(trying, addr) // on an error the old one is as good
-		}
-	}
-	if next == nil {
+	if next == nil || c.welcome(trying, next) != nil {
 		return nil
-	}
-	c.welcome(trying, next)
-	select {
-	case <-c.hints: // it is of the old one
-	default:
 	}
 	c.reconnects.Add(1)
 	c.publish(next)
@@ -107,3 +119,84 @@ func (c *Client) move(ctx context.Context, old *conn.Conn, hint string) *conn.Co
 	})
 	return next
 }
+
+// dialHint goes where the hint says, and if nobody answers there where the resolver does.
+func (c *Client) dialHint(ctx context.Context, from string, h hint) *conn.Conn {
+	if h.addr != "" {
+		if cn, err := c.dialAdvertised(ctx, h.addr); err == nil {
+			return cn
+		}
+	}
+	addr, err := c.resolve(ctx)
+	if err != nil || addr == from || addr == h.addr {
+		return nil
+	}
+	cn, _ := c.dialAddr(ctx, addr, c.dial) // on an error the old one is as good
+	return cn
+}
+
+// dialEither goes where the hint says, and at the same time where the cluster does: a node names a dead leader for a second and more,
+// and a paused one as long as it is paused, while gossip may be late too. The first that answers is taken.
+func (c *Client) dialEither(ctx context.Context, from string, h hint) *conn.Conn {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	reached := make(chan *conn.Conn, 2) // each puts one in, or nil
+	over := make(chan struct{})         // closed when the hint has come to nothing
+	go func() {
+		cn := (*conn.Conn)(nil)
+		if h.addr != "" {
+			var err error
+			if cn, err = c.dialAdvertised(ctx, h.addr); err != nil && ctx.Err() == nil {
+				c.failed(h.addr, false)
+			}
+		}
+		close(over)
+		reached <- cn
+	}()
+	go func() { reached <- c.dialFound(ctx, over, from, h) }()
+	var next *conn.Conn
+	for range 2 {
+		switch cn := <-reached; {
+		case cn == nil:
+		case next == nil:
+			next = cn
+			cancel()
+		default:
+			cn.Close()
+		}
+	}
+	return next
+}
+
+// dialFound goes where the cluster says. As long as the hint may still come to something, the cluster is asked again.
+func (c *Client) dialFound(ctx context.Context, over <-chan struct{}, from string, h hint) *conn.Conn {
+	ask := func(ctx context.Context) (string, error) {
+		if h.leader {
+			return c.seeker.Leader(ctx, from, h.addr)
+		}
+		addr, err := c.seeker.Resolve(ctx)
+		if err == nil && (addr == "" || addr == from || addr == h.addr) {
+			err = errNoOther
+		}
+		return addr, err
+	}
+	again := time.NewTicker(c.gossipTimeout) // an answer takes as long at most
+	defer again.Stop()
+	for {
+		asked := time.Now()
+		if addr, err := ask(ctx); err == nil {
+			cn, _, _ := c.dialMember(ctx, addr, asked, ask) // on an error the old one is as good
+			return cn
+		}
+		select {
+		case <-over:
+			return nil
+		case <-ctx.Done():
+			return nil
+		case <-again.C:
+		}
+	}
+}
+
+// errNoOther says that the cluster knows of nobody else.
+var errNoOther = errors.New("nobody else is known")

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/goeventstore/eventstore/conn"
@@ -69,7 +70,8 @@ const (
 // connections for a second or two before it knows its users, and until then drops such requests without a word, or refuses
 // them: whatever were sent in that time would have to wait for its time-out, or fail. It returns at the first answer that is
 // no refusal, and with an error when all were refused for usersTime, when none came in the time of one attempt, or when the
-// connection or ctx has ended.
+// connection or ctx has ended. A server that says that it is not ready to one who has no credentials refuses nothing for good: the
+// error is then ErrNotReady, at once if there are other nodes.
 func (c *Client) greet(ctx context.Context, cn *conn.Conn) error {
 	block := c.login()
 	if block == nil {
@@ -77,6 +79,7 @@ func (c *Client) greet(ctx context.Context, cn *conn.Conn) error {
 	}
 	ping := messages.Raw(messages.Ping, nil)
 	answers := make(greeting, 1)
+	var fresh readiness
 	overall := time.NewTimer(c.timeout)
 	defer overall.Stop()
 	again := time.NewTicker(greetEvery)
@@ -93,12 +96,20 @@ func (c *Client) greet(ctx context.Context, cn *conn.Conn) error {
 					return nil
 				}
 				refused = true
+				_ = cn.Call(cn.NextTicket(), anybodys, nil, &fresh, false)
 			case <-again.C:
-				if refused && (c.doubted || time.Since(begun) >= min(usersTime, c.timeout)) {
+				switch {
+				case fresh.Load() && c.seeker != nil:
+					return notReady(cn)
+				case fresh.Load(): // wait
+				case refused && (c.doubted || time.Since(begun) >= min(usersTime, c.timeout)):
 					return fmt.Errorf("%w: by %s, for %v", ErrNotAuthenticated, cn.Addr(), time.Since(begun).Round(greetEvery))
 				}
 				next = true
 			case <-overall.C:
+				if fresh.Load() {
+					return notReady(cn)
+				}
 				return fmt.Errorf("%w: %s accepted the connection and does not answer", ErrTimeout, cn.Addr())
 			case <-cn.Done():
 				return cn.Err()
@@ -109,11 +120,36 @@ func (c *Client) greet(ctx context.Context, cn *conn.Conn) error {
 	}
 }
 
-// welcome greets the server after a reconnect. The calls that wait go out afterwards whatever it says: they are answered then.
-func (c *Client) welcome(ctx context.Context, cn *conn.Conn) {
+// welcome greets the server after a reconnect. One that is not ready is closed. To any other the calls that wait go out
+// afterwards, whatever it says: they are answered then.
+func (c *Client) welcome(ctx context.Context, cn *conn.Conn) error {
 	err := c.greet(ctx, cn)
 	c.doubted = errors.Is(err, ErrNotAuthenticated) // then nobody waits for it the next time
+	if !errors.Is(err, ErrNotReady) {
+		return nil
+	}
+	cn.Close()
+	c.failed(cn.Addr(), false)
+	return err
 }
+
+func notReady(cn *conn.Conn) error {
+	return fmt.Errorf("%w: %s does not know its users yet", ErrNotReady, cn.Addr())
+}
+
+// anybodys is a request that every server which is ready answers, if only by denying access.
+var anybodys = messages.Request(&messages.EventRead{Stream: "$settings", Number: 0, RequireLeader: true})
+
+// readiness is set while a server says that it is not ready.
+type readiness struct{ atomic.Bool }
+
+// Reply implements conn.Waiter.
+func (r *readiness) Reply(command messages.Command, body []byte) {
+	r.Store(command == messages.NotHandled && errors.Is(notHandled(body), ErrNotReady))
+}
+
+// End implements conn.Waiter.
+func (*readiness) End(error) {}
 
 // greeting is told what the server answers.
 type greeting chan messages.Command

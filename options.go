@@ -42,6 +42,9 @@ type options struct {
 	gossipScheme      string // "": https with TLS, else http
 	gossipTimeout     time.Duration
 	resolver          cluster.Resolver
+	translate         func(advertised string) (addr string, err error)
+	lookup            func(ctx context.Context, host string) ([]string, error)
+	lookupSRV         func(ctx context.Context, name string) ([]*net.SRV, error)
 	hooks             hooks
 	dial              func(ctx context.Context, network, addr string) (net.Conn, error)
 }
@@ -126,7 +129,8 @@ func WithFailFast() Option { return option(func(o *options) { o.failFast = true 
 func WithReadOnly() Option { return option(func(o *options) { o.readOnly = true }) }
 
 // WithResolver sets who says which node to dial, before each attempt. The target's address is then not used, all else of
-// it is. Default: made of the target.
+// it is. One that has the methods Leader and Failed of *cluster.Gossip is one of a cluster: it is asked for the leader when a node
+// does not lead, and told of connections that fail. Default: made of the target.
 func WithResolver(r cluster.Resolver) Option {
 	return option(func(o *options) {
 		o.resolver = r
@@ -143,6 +147,34 @@ type noResolver struct{ cluster.Resolver }
 // are answered by the node that gets them, unless RequireLeader says otherwise. Default: the leader.
 func WithPreference(p cluster.Preference) Option {
 	return option(func(o *options) { o.preference = p })
+}
+
+// WithAddressTranslation has the addresses, host:port, that the nodes of a cluster advertise translated to those where this client
+// reaches them, for nodes behind NAT or in containers: in gossip, and where a node says that the leader is. An error refuses the
+// address, which is then never dialled: without that, credentials go wherever gossip says. Seeds and a single node are dialled
+// as they were given. The host as it is advertised is the one that a certificate must be for, and is shown in errors and states.
+// The function may be called from several goroutines at once. Default: as advertised.
+func WithAddressTranslation(f func(advertised string) (addr string, err error)) Option {
+	return option(func(o *options) {
+		o.translate = f
+		if f == nil {
+			o.translate = func(string) (string, error) { return "", errors.New("WithAddressTranslation(nil)") }
+		}
+	})
+}
+
+// WithLookup sets the functions that resolve the name of a target discover://, for its addresses and for SRV records; nil
+// for these asks for none. The addresses of nodes are left to the dialer. Default: net.DefaultResolver.
+func WithLookup(
+	host func(ctx context.Context, host string) (addrs []string, err error),
+	srv func(ctx context.Context, name string) ([]*net.SRV, error),
+) Option {
+	return option(func(o *options) {
+		o.lookup, o.lookupSRV = host, srv
+		if host == nil {
+			o.lookup = func(context.Context, string) ([]string, error) { return nil, errors.New("WithLookup(nil)") }
+		}
+	})
 }
 
 // WithRequireLeader sets what calls say that have no option RequireLeader. Default: true if the preference is the leader.

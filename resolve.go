@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 
 	"github.com/goeventstore/eventstore/cluster"
 	"github.com/goeventstore/eventstore/conn"
+	"github.com/goeventstore/eventstore/internal/pause"
 	"github.com/goeventstore/eventstore/messages"
 )
 
@@ -18,7 +20,10 @@ func (c *Client) newResolver() (cluster.Resolver, error) {
 	if c.target.Scheme == "tcp" {
 		return cluster.Static(c.target.Addr), nil
 	}
-	cfg := cluster.Config{Preference: c.preference, Secure: c.tls != nil, Timeout: c.gossipTimeout, Dial: c.dial}
+	cfg := cluster.Config{
+		Preference: c.preference, Secure: c.tls != nil, Timeout: c.gossipTimeout, Translate: c.translate, Dial: c.dial,
+		Lookup: c.lookup, LookupSRV: c.lookupSRV, Logger: c.logger,
+	}
 	if c.target.Scheme == "gossip" {
 		cfg.Seeds = strings.Split(c.target.Addr, ",")
 	} else {
@@ -48,11 +53,15 @@ func (c *Client) dialNext(ctx context.Context) (*conn.Conn, string, error) {
 	if err := c.supplied(ctx); err != nil {
 		return nil, "", err
 	}
+	asked := time.Now()
 	addr, err := c.resolve(ctx)
 	if err != nil {
 		return nil, "", err
 	}
-	cn, err := c.dialAddr(ctx, addr)
+	if c.seeker != nil {
+		return c.dialMember(ctx, addr, asked, c.resolve)
+	}
+	cn, err := c.dialAddr(ctx, addr, c.dial)
 	return cn, addr, err
 }
 
@@ -67,11 +76,83 @@ func (c *Client) resolve(ctx context.Context) (string, error) {
 	return addr, err
 }
 
-func (c *Client) dialAddr(ctx context.Context, addr string) (*conn.Conn, error) {
+// seeker is a resolver that knows several nodes, by the addresses that they advertise: a *cluster.Gossip, or what embeds one.
+type seeker interface {
+	cluster.Resolver
+	Leader(ctx context.Context, not ...string) (addr string, err error)
+	Failed(addr string, connected bool)
+}
+
+// failed tells a resolver that wants to know of an address that could not be dialled, or whose connection was lost.
+func (c *Client) failed(addr string, connected bool) {
+	if c.seeker != nil && addr != "" {
+		c.seeker.Failed(addr, connected)
+	}
+}
+
+// dialMember dials a node of a cluster, of which it was told when it asked last. As long as that takes it keeps asking who it should
+// be: one that accepts connections and hangs is left as soon as another has taken its place. The address is the last one that was
+// dialled.
+func (c *Client) dialMember(
+	ctx context.Context, addr string, asked time.Time, ask func(context.Context) (string, error),
+) (*conn.Conn, string, error) {
+	for {
+		dialing, cancel := context.WithCancel(ctx)
+		better := make(chan string, 1) // at most one is put in, and then it is closed
+		go func() {
+			defer close(better)
+			// An answer takes as long at most. Who was asked early may have told what was no longer true when the last had answered.
+			for pause.For(dialing, time.Until(asked.Add(c.gossipTimeout))) == nil {
+				asked = time.Now()
+				c.failed(addr, true) // or whoever has not heard of its end is believed
+				if next, err := ask(dialing); err == nil && next != addr {
+					better <- next
+					cancel()
+					return
+				}
+			}
+		}()
+		cn, err := c.dialAdvertised(dialing, addr)
+		cancel()
+		next, found := <-better
+		if err == nil {
+			return cn, addr, nil
+		}
+		if ctx.Err() == nil {
+			c.failed(addr, false)
+		}
+		if !found || ctx.Err() != nil {
+			return nil, addr, err
+		}
+		addr = next
+	}
+}
+
+// dialAdvertised dials an address that a node advertises, where WithAddressTranslation says that it is.
+func (c *Client) dialAdvertised(ctx context.Context, addr string) (*conn.Conn, error) {
+	if c.translate == nil {
+		return c.dialAddr(ctx, addr, c.dial)
+	}
+	where, err := c.translate(addr)
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: refused by WithAddressTranslation: %w", addr, err)
+	}
+	cn, err := c.dialAddr(ctx, addr, func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return c.dial(ctx, network, where)
+	})
+	if err != nil && where != addr {
+		err = fmt.Errorf("%w (it was dialled at %s)", err, where)
+	}
+	return cn, err
+}
+
+func (c *Client) dialAddr(
+	ctx context.Context, addr string, dial func(ctx context.Context, network, addr string) (net.Conn, error),
+) (*conn.Conn, error) {
 	begun := time.Now()
 	cfg := conn.Config{
 		Addr:              addr,
-		Dial:              c.dial,
+		Dial:              dial,
 		TLS:               c.tls,
 		Name:              c.name,
 		Timeout:           c.timeout,

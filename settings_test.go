@@ -104,6 +104,41 @@ func TestTheTargetsInTheDocumentationAreTargets(t *testing.T) {
 	}
 }
 
+// Every target in docs/cluster.md is one, and every setting there is a key of a target or an option.
+func TestTheGuideToClustersIsRight(t *testing.T) {
+	b, err := os.ReadFile("docs/cluster.md")
+	require.NoError(t, err)
+	source, err := os.ReadFile("options.go")
+	require.NoError(t, err)
+	targets, settings := 0, 0
+	prose := regexp.MustCompile("(?s)```.*?```").ReplaceAllString(string(b), "")
+	for _, span := range code.FindAllStringSubmatch(prose, -1) {
+		text := span[1]
+		switch {
+		case strings.Contains(text, "://") && !strings.HasSuffix(text, "://"):
+			_, err := ParseTarget(text)
+			require.NoError(t, err, text)
+			targets++
+		case strings.HasPrefix(text, "With"):
+			require.Contains(t, string(source), "func "+text+"(")
+			settings++
+		}
+	}
+	require.Greater(t, targets, 5)
+	require.Greater(t, settings, 2)
+	rows := 0
+	for line := range strings.Lines(prose[strings.Index(prose, "| setting |"):]) {
+		if !strings.HasPrefix(line, "| `") {
+			continue
+		}
+		rows++
+		for _, name := range code.FindAllStringSubmatch(strings.Split(line, "|")[1], -1) {
+			require.True(t, keyNamed(name[1]) != nil || strings.HasPrefix(name[1], "With"), name[1])
+		}
+	}
+	require.Equal(t, 7, rows)
+}
+
 func TestTheNearestName(t *testing.T) {
 	require.NotEmpty(t, nearest(strings.Repeat("x", 10_000), keyNames()))
 	require.Equal(t, "name", nearest("nam", keyNames()))

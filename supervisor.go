@@ -15,47 +15,61 @@ import (
 // once and the waits begin anew. A server that accepts and cuts in a loop is waited for instead.
 const steady = time.Second
 
-// calm is how long nobody must have hinted for the waits between moves to begin anew.
+// calm is how long nobody must have hinted for the leader not to be looked for any more, and for the waits between moves to begin anew.
 const calm = 10 * time.Second
 
 // supervise owns the connection: it waits for its end, dials the next and publishes it, until ctx ends. In between it follows
 // hints about where the leader is, never faster than the backoff.
+//
+// Looking for the leader begins with a hint and ends when the client has moved, with the connection, or when nobody has hinted for a
+// while. Until then the hint and the cluster are tried after each wait, also without a further hint: the calls have
+// waits of their own.
 func (c *Client) supervise(ctx context.Context, cn *conn.Conn) {
 	waits, moves := c.backoff(), c.backoff()
 	since := time.Now()
-	hints, rest := c.hints, time.NewTimer(0) // one of hints and rest is waited for
-	var rested time.Time
+	var last hint
+	var hinted, rested time.Time // hinted is zero while nothing is looked for
+	rest, resting := time.NewTimer(0), false
 	<-rest.C
 	defer rest.Stop()
 	for cn != nil {
 		select {
 		case <-cn.Done(): // by now every call that waited on it has been queued or settled
+			hinted = time.Time{}
+			c.withdraw(cn, cn.Err())
+			lived := time.Since(since) >= steady
+			c.failed(cn.Addr(), lived)
+			if lived {
+				waits = c.backoff()
+			} else if c.pause(ctx, waits, since) != nil {
+				return
+			}
+			cn = c.reconnect(ctx, waits)
+			since = time.Now()
+			continue
 		case <-ctx.Done():
 			cn.Close()
 			return
 		case <-rest.C:
-			hints = c.hints
-			continue
-		case hint := <-hints:
-			if time.Since(rested) >= calm {
-				moves = c.backoff()
-			}
-			if next := c.move(ctx, cn, hint); next != nil {
-				cn, since = next, time.Now()
-			}
-			wait := c.interval(moves)
-			hints, rested = nil, time.Now().Add(wait)
-			rest.Reset(wait)
-			continue
+			resting = false
+		case last = <-c.hints:
+			hinted = time.Now()
 		}
-		c.withdraw(cn, cn.Err())
-		if time.Since(since) >= steady {
-			waits = c.backoff()
-		} else if c.pause(ctx, waits) != nil {
-			return
+		switch {
+		case resting || hinted.IsZero():
+			continue
+		case time.Since(hinted) >= calm:
+			hinted = time.Time{}
+			continue
+		case time.Since(rested) >= calm:
+			moves = c.backoff()
 		}
-		cn = c.reconnect(ctx, waits)
-		since = time.Now()
+		begun := time.Now()
+		if next := c.move(ctx, cn, last); next != nil {
+			cn, since, hinted = next, time.Now(), time.Time{}
+		}
+		resting, rested = true, begun.Add(c.interval(moves))
+		rest.Reset(time.Until(rested))
 	}
 }
 
@@ -72,9 +86,12 @@ func (c *Client) interval(waits backoff.BackOff) time.Duration {
 // reconnect dials until it succeeds and publishes the connection; nil when ctx ended first.
 func (c *Client) reconnect(ctx context.Context, waits backoff.BackOff) *conn.Conn {
 	for {
+		begun := time.Now()
 		cn, _, err := c.dialNext(ctx)
 		if err == nil {
-			c.welcome(ctx, cn)
+			err = c.welcome(ctx, cn)
+		}
+		if err == nil {
 			c.reconnects.Add(1)
 			c.publish(cn)
 			return cn
@@ -83,13 +100,14 @@ func (c *Client) reconnect(ctx context.Context, waits backoff.BackOff) *conn.Con
 			return nil
 		}
 		c.withdraw(nil, err)
-		if c.pause(ctx, waits) != nil {
+		if c.pause(ctx, waits, begun) != nil {
 			return nil
 		}
 	}
 }
 
-// publish sends what waits, in the order of the calls, and then opens the connection to new ones.
+// publish sends what waits, in the order of the calls, and then opens the connection to new ones. A call that was to give the last
+// server time goes out too: this is another one.
 func (c *Client) publish(cn *conn.Conn) {
 	connected := State{Phase: Connected, Addr: cn.Addr()}
 	c.mu.Lock()
@@ -97,6 +115,11 @@ func (c *Client) publish(cn *conn.Conn) {
 		c.mu.Unlock()
 		return
 	}
+	select {
+	case <-c.hints: // it is of the old one
+	default:
+	}
+	c.hasten()
 	for k := c.queue.first(); k != nil; k = c.queue.first() {
 		if !k.sendOn(cn) {
 			break // it ended again: the next one takes the rest
@@ -108,6 +131,21 @@ func (c *Client) publish(cn *conn.Conn) {
 	c.mu.Unlock()
 	c.logState(connected)
 	c.hooks.connected(ConnectInfo{Addr: cn.Addr()})
+}
+
+// hasten queues the calls whose pause has not ended. It is called with mu held.
+func (c *Client) hasten() {
+	for k, timer := range c.delayed {
+		if !timer.Stop() {
+			continue // it is due, and waits for mu
+		}
+		delete(c.delayed, k)
+		c.loops.Done()
+		c.queue.insert(k, true)
+		if k.async && k.unwatch == nil {
+			k.unwatch = context.AfterFunc(k.ctx, k.expire)
+		}
+	}
 }
 
 // withdraw says that there is no connection. One that has ended is given, and counted.
@@ -131,9 +169,9 @@ func (c *Client) withdraw(cn *conn.Conn, cause error) {
 	}
 }
 
-// pause waits like sleep, but never gives up.
-func (c *Client) pause(ctx context.Context, waits backoff.BackOff) error {
-	return sleep(ctx, backoff.NewConstantBackOff(c.interval(waits)))
+// pause waits for the next attempt: from the beginning of the last, so that one that took long is not paid for twice.
+func (c *Client) pause(ctx context.Context, waits backoff.BackOff, begun time.Time) error {
+	return pause.For(ctx, time.Until(begun.Add(c.interval(waits))))
 }
 
 // errStopped says that a sequence of waits is over.

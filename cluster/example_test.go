@@ -7,18 +7,9 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
-	"strings"
 
 	"github.com/goeventstore/eventstore/cluster"
 )
-
-// translated reaches a cluster that advertises the addresses of its own network.
-type translated struct{ cluster.Resolver }
-
-func (t translated) Resolve(ctx context.Context) (string, error) {
-	addr, err := t.Resolver.Resolve(ctx)
-	return strings.Replace(addr, "10.0.0.", "node", 1), err
-}
 
 func Example() {
 	node := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -32,10 +23,10 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	addr, err := translated{gossip}.Resolve(context.Background()) // eventstore.WithResolver(translated{gossip})
+	addr, err := gossip.Resolve(context.Background()) // or eventstore.WithResolver(gossip)
 	if err != nil {
 		log.Fatal(err)
 	}
 	fmt.Println(addr)
-	// Output: node2:1113
+	// Output: 10.0.0.2:1113
 }

@@ -58,6 +58,9 @@ func secureNode(t *testing.T, h http.HandlerFunc) (addr string, trust *tls.Confi
 
 func gossip(t *testing.T, cfg Config) *Gossip {
 	t.Helper()
+	if cfg.Dial == nil && cfg.Timeout == 0 { // over real sockets it is a guard, no more
+		cfg.Timeout = 30 * time.Second
+	}
 	g, err := NewGossip(cfg)
 	require.NoError(t, err)
 	return g
@@ -71,7 +74,7 @@ func TestTheFirstGoodAnswerIsTaken(t *testing.T) {
 		dead.Addr().String(),
 		node(t, http.NotFound),
 		node(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"members":[]}`) }),
-		node(t, serving(t, "steady-n2-01.json")),
+		node(t, serving(t, "cluster-4.1.4/steady-n2-01.json")),
 	}})
 	for range 20 { // whatever the order
 		g.known = nil
@@ -82,7 +85,7 @@ func TestTheFirstGoodAnswerIsTaken(t *testing.T) {
 }
 
 func TestHTTPS(t *testing.T) {
-	addr, trust := secureNode(t, serving(t, "secure-n1.json"))
+	addr, trust := secureNode(t, serving(t, "cluster-4.1.4/secure-n1.json"))
 	got, err := gossip(t, Config{Seeds: []string{addr}, TLS: trust, Secure: true}).Resolve(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, "127.0.0.1:41115", got)
@@ -91,8 +94,8 @@ func TestHTTPS(t *testing.T) {
 // Every answer that is none, and what is said of it.
 func TestWhatANodeSaysInstead(t *testing.T) {
 	elsewhere := node(t, func(http.ResponseWriter, *http.Request) { t.Error("was asked by a redirection") })
-	secure, trust := secureNode(t, serving(t, "secure-n1.json"))
-	plain := node(t, serving(t, "steady-n2-01.json"))
+	secure, trust := secureNode(t, serving(t, "cluster-4.1.4/secure-n1.json"))
+	plain := node(t, serving(t, "cluster-4.1.4/steady-n2-01.json"))
 	answer := func(status int, body string) string {
 		return node(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(status)
@@ -159,7 +162,7 @@ func TestMembersAreAskedWhenTheSeedsAreGone(t *testing.T) {
 	g := gossip(t, Config{Seeds: []string{first.Listener.Addr().String()}})
 	_, err = g.Resolve(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, []string{"127.0.0.1:" + port}, g.known)
+	require.Equal(t, []seed{{addr: "127.0.0.1:" + port, dial: "127.0.0.1:" + port}}, g.known)
 	first.Close()
 	addr, err := g.Resolve(t.Context())
 	require.NoError(t, err)
@@ -173,7 +176,7 @@ func answering(t *testing.T, body string) http.HandlerFunc {
 
 // The name is looked up each time, and every address it has is asked.
 func TestANameIsResolvedEachTime(t *testing.T) {
-	_, port, err := net.SplitHostPort(node(t, serving(t, "steady-n2-01.json")))
+	_, port, err := net.SplitHostPort(node(t, serving(t, "cluster-4.1.4/steady-n2-01.json")))
 	require.NoError(t, err)
 	answers := [][]string{{"127.0.0.1"}, {"127.0.0.2", "127.0.0.1"}, nil}
 	var asked atomic.Int32
@@ -198,7 +201,7 @@ func TestANameIsResolvedEachTime(t *testing.T) {
 
 // The name of the certificate is the one in DNS, not the address that it resolved to.
 func TestTheCertificateIsForTheNameInDNS(t *testing.T) {
-	addr, trust := secureNode(t, serving(t, "secure-n1.json"))
+	addr, trust := secureNode(t, serving(t, "cluster-4.1.4/secure-n1.json"))
 	_, port, err := net.SplitHostPort(addr)
 	require.NoError(t, err)
 	lookup := func(context.Context, string) ([]string, error) { return []string{"127.0.0.1"}, nil }
@@ -247,4 +250,34 @@ func TestStatic(t *testing.T) {
 	addr, err := Static("node:1113").Resolve(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, "node:1113", addr)
+}
+
+// What single nodes were recorded to answer, as it came.
+func TestARecordedSingleNode(t *testing.T) {
+	for _, version := range []string{"cluster-4.1.4", "eventstore-3.9.4"} {
+		b, err := os.ReadFile(filepath.Join("testdata", version, "single-gossip.txt"))
+		require.NoError(t, err)
+		synctest.Test(t, func(t *testing.T) {
+			network := memnet.New()
+			l, err := network.Listen("tcp", "single:2113")
+			require.NoError(t, err)
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				nc, err := l.Accept()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_, _ = nc.Read(make([]byte, 4096))
+				_, _ = nc.Write(b)
+				_ = nc.Close()
+			}()
+			_, err = gossip(t, Config{Seeds: []string{"single:2113"}, Dial: network.Dial}).Resolve(t.Context())
+			require.ErrorIs(t, err, ErrNoGossip)
+			require.ErrorContains(t, err, "408 Server was unable to handle request in time: a single node tells nothing unless GossipOnSingleNode is set")
+			require.NoError(t, l.Close())
+			<-done
+		})
+	}
 }

@@ -1,63 +1,72 @@
 package cluster
 
 import (
+	"cmp"
+	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
+	"time"
 )
 
-// ranks orders the states for one who wants the leader; the lowest is best. The full tens are the order that EventStore
-// clients have always had; what servers from 20.6 added stands between them. A state that is not here ranks behind all of
-// them. A resigning leader takes no writes any more, the read-only ones never do.
-var ranks = map[string]int{
-	"Leader":             10,
-	"PreLeader":          20,
-	"Follower":           30,
-	"Clone":              40,
-	"ReadOnlyReplica":    41,
-	"ResigningLeader":    42,
-	"CatchingUp":         50,
-	"PreReplica":         60,
-	"PreReadOnlyReplica": 61,
-	"ReadOnlyLeaderless": 62,
-	"Unknown":            70,
-	"DiscoverLeader":     71,
-	"Initializing":       80,
+// wanted is the rank of the states that a preference is for.
+const wanted = 1
+
+// orders has the states from best to worst for each preference, those of one line separated by blanks being of one rank. Of the
+// states up to 5.x the order for one who writes and that for one who reads are those that EventStore clients have always had;
+// what servers from 20.6 added takes no writes, or not any more, and follows behind. A state that is not here ranks behind all.
+var orders = [...][]string{
+	Leader: {
+		"Leader", "PreLeader", "Follower", "Clone", "CatchingUp", "PreReplica", "Unknown DiscoverLeader", "Initializing",
+		"ReadOnlyReplica", "PreReadOnlyReplica ReadOnlyLeaderless ResigningLeader",
+	},
+	Follower: {
+		"Follower", "Leader", "ReadOnlyReplica", "PreLeader", "Clone", "CatchingUp", "PreReplica", "Unknown DiscoverLeader", "Initializing",
+		"PreReadOnlyReplica ReadOnlyLeaderless ResigningLeader",
+	},
+	ReadOnlyReplica: {
+		"ReadOnlyReplica", "Follower", "Leader", "PreLeader", "Clone", "CatchingUp", "PreReplica", "Unknown DiscoverLeader", "Initializing",
+		"PreReadOnlyReplica ReadOnlyLeaderless ResigningLeader",
+	},
+	Random: {
+		"Leader Follower ReadOnlyReplica", "PreLeader", "Clone", "CatchingUp", "PreReplica", "Unknown DiscoverLeader", "Initializing",
+		"PreReadOnlyReplica ReadOnlyLeaderless ResigningLeader",
+	},
 }
 
-const rankOfOthers = 90
-
-// rank is the place of a state under a preference. Those that are first under any but Leader are of one rank, so that the
-// shuffle decides among them.
-func (p Preference) rank(state string) int {
-	state = kind(state)
-	first := false
-	switch p {
-	case Leader:
-	case Follower:
-		first = state == "Follower"
-	case ReadOnlyReplica:
-		if state == "Follower" {
-			return 1
+// ranks are orders by preference and state.
+var ranks = func() (ranks [len(orders)]map[string]int) {
+	for p, order := range orders {
+		ranks[p] = make(map[string]int)
+		for i, states := range order {
+			for state := range strings.FieldsSeq(states) {
+				ranks[p][state] = i + 1
+			}
 		}
-		first = state == "ReadOnlyReplica"
-	case Random:
-		first = state == "Leader" || state == "Follower" || state == "ReadOnlyReplica"
 	}
-	if first {
-		return 0
+	return ranks
+}()
+
+// rank is the place of a state under a preference, from 1 on.
+func (p Preference) rank(state string) int {
+	if rank, known := ranks[p][kind(state)]; known {
+		return rank
 	}
-	if r, known := ranks[state]; known {
-		return r
-	}
-	return rankOfOthers
+	return p.unknown()
 }
+
+// unknown is the rank of a state that has none of its own.
+func (p Preference) unknown() int { return len(orders[p]) + 1 }
+
+// never are the states of who serves no clients.
+var never = map[string]bool{"Manager": true, "ShuttingDown": true, "Shutdown": true}
 
 // unfit says why a member cannot be dialled, "" when it can.
 func (m Member) unfit(secure bool) string {
 	switch {
 	case !m.Alive:
 		return "dead"
-	case m.State == "Manager", m.State == "ShuttingDown", m.State == "Shutdown":
+	case never[m.State]:
 		return "takes no clients"
 	case secure && m.Secure == "" && m.TCP != "":
 		return "offers no TLS over TCP, only plain at " + m.TCP
@@ -69,22 +78,77 @@ func (m Member) unfit(secure bool) string {
 	return ""
 }
 
-// pick returns the address of the best member, or a NoNodeError.
-func pick(members []Member, p Preference, secure bool) (string, error) {
-	members = slices.Clone(members)
-	rand.Shuffle(len(members), func(i, j int) { members[i], members[j] = members[j], members[i] })
-	var best *Member
-	for i := range members {
-		m := &members[i]
-		if m.unfit(secure) == "" && (best == nil || p.rank(m.State) < p.rank(best.State)) {
-			best = m
+// choice is what one answer comes to.
+type choice struct {
+	addr    string // "" when no member fits
+	rank    int
+	past    past
+	members []Member
+	why     []string // of each that does not fit
+}
+
+// past is what became of the connection to an address.
+type past int
+
+const (
+	fine past = iota
+	lost      // after it was connected
+	unreachable
+)
+
+// before reports whether c is better than d: whom one can reach comes before all others, then the state decides, and among
+// equals who was not lost.
+func (c *choice) before(d *choice) bool {
+	if c.addr == "" || d.addr == "" {
+		return c.addr != ""
+	}
+	return cmp.Or(cmp.Compare(c.past/unreachable, d.past/unreachable), cmp.Compare(c.rank, d.rank), cmp.Compare(c.past, d.past)) < 0
+}
+
+// choose picks the best member of an answer that is not one of some addresses.
+func (g *Gossip) choose(members []Member, p Preference, not ...string) choice {
+	best := choice{members: members}
+	shuffled := slices.Clone(members)
+	rand.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
+	for _, m := range shuffled {
+		why := m.unfit(g.cfg.Secure)
+		addr := m.TCP
+		if g.cfg.Secure {
+			addr = m.Secure
+		}
+		if why == "" && slices.Contains(not, addr) {
+			why = "is known not to lead"
+		}
+		if why == "" {
+			if _, err := g.translate(addr); err != nil {
+				why = fmt.Sprintf("is refused by the translation of addresses: %v", err)
+			}
+		}
+		if why != "" {
+			best.why = append(best.why, m.String()+" "+why)
+			continue
+		}
+		c := choice{addr: addr, rank: p.rank(m.State)}
+		if c.rank == p.unknown() {
+			g.warn(m.State)
+		}
+		var last bool
+		c.past, last = g.history(addr)
+		if c.before(&best) || last && !best.before(&c) {
+			best.addr, best.rank, best.past = c.addr, c.rank, c.past
 		}
 	}
-	switch {
-	case best == nil:
-		return "", &NoNodeError{Members: members, secure: secure}
-	case secure:
-		return best.Secure, nil
+	slices.Sort(best.why)
+	return best
+}
+
+// history is what became of an address, and whether it was the last one that was returned.
+func (g *Gossip) history(addr string) (past, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	m, found := g.marks[addr]
+	if !found || !time.Now().Before(m.until) {
+		return fine, addr == g.last
 	}
-	return best.TCP, nil
+	return m.past, addr == g.last
 }

@@ -1,9 +1,11 @@
 package cluster
 
 import (
-	"errors"
+	"maps"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -19,82 +21,125 @@ func members(t *testing.T, file string) []Member {
 	return m
 }
 
-// The order that EventStore clients have always ranked the states in: for one that writes, and for one that reads.
+// The exact tables: that of writers and that of readers are the ones that EventStore clients have always had, up to Initializing.
+// Equals stand in brackets. What is in no table comes last, and both vocabularies mean the same.
 func TestTheOrderOfTheStates(t *testing.T) {
-	tests := []struct {
-		preference Preference
-		states     string
-	}{
-		{Leader, "Master PreMaster Slave Clone CatchingUp PreReplica Unknown Initializing Dreaming"},
-		{Follower, "Slave Master PreMaster Clone CatchingUp PreReplica Unknown Initializing Dreaming"},
-		{Leader, "Leader PreLeader Follower Clone ReadOnlyReplica ResigningLeader CatchingUp PreReplica PreReadOnlyReplica ReadOnlyLeaderless Unknown DiscoverLeader Initializing Dreaming"},
-		{Follower, "Follower Leader PreLeader Clone ReadOnlyReplica"},
-		{ReadOnlyReplica, "ReadOnlyReplica Follower Leader PreLeader Clone"},
-		{Random, "Leader PreLeader Clone"},
-		{Random, "Follower PreLeader Clone"},
-		{Random, "ReadOnlyReplica PreLeader Clone"},
-	}
-	for _, tt := range tests {
-		states := strings.Fields(tt.states)
-		for i := 1; i < len(states); i++ {
-			require.Less(t, tt.preference.rank(states[i-1]), tt.preference.rank(states[i]), "%v: %s before %s", tt.preference, states[i-1], states[i])
+	old := strings.NewReplacer("PreLeader", "PreMaster", "ResigningLeader", "ResigningLeader", "ReadOnlyLeaderless", "ReadOnlyLeaderless",
+		"DiscoverLeader", "DiscoverLeader", "Leader", "Master", "Follower", "Slave")
+	for preference, table := range map[Preference]string{
+		Leader: "Leader PreLeader Follower Clone CatchingUp PreReplica [Unknown DiscoverLeader] Initializing ReadOnlyReplica " +
+			"[PreReadOnlyReplica ReadOnlyLeaderless ResigningLeader] [Dreaming Waiting]",
+		Follower: "Follower Leader ReadOnlyReplica PreLeader Clone CatchingUp PreReplica [Unknown DiscoverLeader] Initializing " +
+			"[PreReadOnlyReplica ReadOnlyLeaderless ResigningLeader] [Dreaming Waiting]",
+		ReadOnlyReplica: "ReadOnlyReplica Follower Leader PreLeader Clone CatchingUp PreReplica [Unknown DiscoverLeader] Initializing " +
+			"[PreReadOnlyReplica ReadOnlyLeaderless ResigningLeader] [Dreaming Waiting]",
+		Random: "[Leader Follower ReadOnlyReplica] PreLeader Clone CatchingUp PreReplica [Unknown DiscoverLeader] Initializing " +
+			"[PreReadOnlyReplica ReadOnlyLeaderless ResigningLeader] [Dreaming Waiting]",
+	} {
+		for _, spelled := range []string{table, old.Replace(table)} {
+			rank, equals := 1, false
+			for state := range strings.FieldsSeq(spelled) {
+				equals = equals || strings.HasPrefix(state, "[")
+				require.Equal(t, rank, preference.rank(strings.Trim(state, "[]")), "%v: %s", preference, state)
+				if equals = equals && !strings.HasSuffix(state, "]"); !equals {
+					rank++
+				}
+			}
 		}
 	}
-	require.Equal(t, Random.rank("Leader"), Random.rank("Follower"))
-	require.Equal(t, Random.rank("Slave"), Random.rank("ReadOnlyReplica"))
+	// As they were numbered.
+	for rank, state := range []string{"Master", "PreMaster", "Slave", "Clone", "CatchingUp", "PreReplica", "Unknown", "Initializing", "ReadOnlyReplica", "ResigningLeader", "?"} {
+		require.Equal(t, rank+1, Leader.rank(state))
+	}
 }
 
+// picker has no seed that answers.
+func picker(t *testing.T, cfg Config) *Gossip {
+	t.Helper()
+	cfg.Seeds = []string{"nobody:1"}
+	return gossip(t, cfg)
+}
+
+// picked are all that are ever picked.
+func picked(t *testing.T, cfg Config, members []Member) string {
+	t.Helper()
+	got := map[string]bool{}
+	g := picker(t, cfg)
+	for range 100 {
+		got[g.choose(members, cfg.Preference).addr] = true
+	}
+	return strings.Join(slices.Sorted(maps.Keys(got)), " ")
+}
+
+// Every document that was recorded, with what is to be picked of it.
+func TestEveryRecordedDocument(t *testing.T) {
+	table, err := os.ReadFile(filepath.Join("testdata", "choices.tsv"))
+	require.NoError(t, err)
+	files, err := filepath.Glob(filepath.Join("testdata", "*-*", "*.json"))
+	require.NoError(t, err)
+	require.Len(t, files, 153)
+	left := make(map[string]bool)
+	for _, file := range files {
+		left[filepath.ToSlash(file)] = true
+	}
+	for line := range strings.Lines(string(table)) {
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		row := strings.Split(strings.TrimSpace(line), "\t")
+		m := members(t, row[0])
+		delete(left, "testdata/"+row[0])
+		for preference, column := range map[Preference]int{Leader: 1, Follower: 2, ReadOnlyReplica: 2, Random: 3} {
+			addrs := func(port string) string {
+				var all []string
+				for node := range strings.SplitSeq(row[column], "") {
+					all = append(all, "127.0.0.1:41"+node+port)
+				}
+				return strings.Join(all, " ")
+			}
+			require.Equal(t, addrs("13"), picked(t, Config{Preference: preference}, m), "%s, %v", row[0], preference)
+			secure := ""
+			if strings.Contains(row[0], "secure-") {
+				secure = addrs("15")
+			}
+			require.Equal(t, secure, picked(t, Config{Preference: preference, Secure: true}, m), "%s, %v, with TLS", row[0], preference)
+		}
+	}
+	require.Empty(t, left, "of these the table says nothing")
+}
+
+// Documents that were not recorded, and what the error has when nobody fits.
 func TestPick(t *testing.T) {
 	tests := []struct {
 		file       string
 		preference Preference
 		secure     bool
-		want       []string // each is met in many picks, nothing else is
+		want       string
 		says       []string // or the error
 	}{
-		{file: "steady-n2-01.json", want: []string{"127.0.0.1:41313"}},
-		{file: "steady-n2-01.json", preference: Follower, want: []string{"127.0.0.1:41113", "127.0.0.1:41213"}},
-		{file: "steady-n2-01.json", preference: ReadOnlyReplica, want: []string{"127.0.0.1:41113", "127.0.0.1:41213"}},
-		{file: "steady-n2-01.json", preference: Random, want: []string{"127.0.0.1:41113", "127.0.0.1:41213", "127.0.0.1:41313"}},
-		{file: "steady-n2-01.json", secure: true, says: []string{`127.0.0.1:41313 ("Master") offers no TLS over TCP, only plain at 127.0.0.1:41313`, `("Slave")`}},
-		{file: "secure-n1.json", secure: true, want: []string{"127.0.0.1:41115"}},
-		{file: "secure-n1.json", want: []string{"127.0.0.1:41113"}},
-		{file: "kill-n1-02.json", want: []string{"127.0.0.1:41113", "127.0.0.1:41213"}},
-		{file: "back-n2-01.json", want: []string{"127.0.0.1:41213"}},
-		{file: "back-n2-01.json", preference: Follower, want: []string{"127.0.0.1:41113"}},
-		{file: "noquorum-n2-03.json", want: []string{"127.0.0.1:41213"}},
-		{file: "clone-n1.json", want: []string{"127.0.0.1:41213"}},
-		{file: "start-n1-03.json", want: []string{"127.0.0.1:41113", "127.0.0.1:41313"}},
-		{file: "lone-node.json", want: []string{"127.0.0.1:41613"}},
-		{file: "lone-node.json", secure: true, says: []string{`127.0.0.1:41822 ("Manager") dead`, `127.0.0.1:41722 ("Manager") dead`, `127.0.0.1:41613 ("Unknown") offers no TLS`}},
-		{file: "single-gossip-on.json", preference: Follower, want: []string{"127.0.0.1:41613"}},
-		{file: "leader-20.json", secure: true, want: []string{"node2.example:1113"}},
-		{file: "leader-20.json", secure: true, preference: ReadOnlyReplica, want: []string{"node3.example:1113"}},
+		{file: "cluster-4.1.4/steady-n2-01.json", secure: true, says: []string{`127.0.0.1:41313 ("Master") offers no TLS over TCP, only plain at 127.0.0.1:41313`, `("Slave")`}},
+		{file: "cluster-4.1.4/lone-node.json", secure: true, says: []string{`127.0.0.1:41822 ("Manager") dead`, `127.0.0.1:41722 ("Manager") dead`, `127.0.0.1:41613 ("Unknown") offers no TLS`}},
+		{file: "leader-20.json", secure: true, want: "node2.example:1113"},
+		{file: "leader-20.json", secure: true, preference: Follower, want: "node1.example:1113"},
+		{file: "leader-20.json", secure: true, preference: ReadOnlyReplica, want: "node3.example:1113"},
+		{file: "leader-20.json", secure: true, preference: Random, want: "node1.example:1113 node2.example:1113 node3.example:1113"},
 		{file: "leader-20.json", says: []string{`node2.example:1113 ("Leader") offers no plain TCP, only TLS at node2.example:1113`}},
-		{file: "odd.json", want: []string{"10.0.0.1:1113"}},
+		{file: "odd.json", want: "10.0.0.1:1113"},
 		{file: "odd.json", secure: true, says: []string{"offers no TCP", `[::1]:1113 ("") dead`, "without an address"}},
 	}
 	for _, tt := range tests {
-		got := map[string]bool{}
-		for range 100 {
-			addr, err := pick(members(t, tt.file), tt.preference, tt.secure)
-			if tt.says != nil {
-				require.ErrorIs(t, err, ErrNoNode)
-				for _, says := range tt.says {
-					require.ErrorContains(t, err, says)
-				}
-				var none *NoNodeError
-				require.ErrorAs(t, err, &none)
-				require.Len(t, none.Members, len(members(t, tt.file)))
-				continue
-			}
-			require.NoError(t, err, tt.file)
-			got[addr] = true
+		m := members(t, tt.file)
+		require.Equal(t, tt.want, picked(t, Config{Preference: tt.preference, Secure: tt.secure}, m), tt.file)
+		c := picker(t, Config{Secure: tt.secure}).choose(m, tt.preference)
+		if tt.says == nil {
+			continue
 		}
-		require.Len(t, got, len(tt.want), "%s, %v: %v", tt.file, tt.preference, got)
-		for _, addr := range tt.want {
-			require.True(t, got[addr], "%s, %v: %v", tt.file, tt.preference, got)
+		err := error(&NoNodeError{Members: m, why: c.why})
+		require.ErrorIs(t, err, ErrNoNode)
+		for _, says := range tt.says {
+			require.ErrorContains(t, err, says)
 		}
+		require.Len(t, c.why, len(m))
 	}
 }
 
@@ -103,9 +148,9 @@ func TestWhoNeverServesIsNeverPicked(t *testing.T) {
 	for _, state := range []string{"Manager", "ShuttingDown", "Shutdown"} {
 		all = append(all, Member{State: state, Alive: true, TCP: "a:1", Secure: "a:2"})
 	}
-	_, err := pick(all, Random, false)
-	require.ErrorIs(t, err, ErrNoNode)
-	require.ErrorContains(t, err, `a:1 ("Manager") takes no clients; a:1 ("Shutdown") takes no clients; a:1 ("ShuttingDown") takes no clients`)
+	c := picker(t, Config{}).choose(all, Random)
+	require.Empty(t, c.addr)
+	require.ErrorContains(t, &NoNodeError{why: c.why}, `a:1 ("Manager") takes no clients; a:1 ("Shutdown") takes no clients; a:1 ("ShuttingDown") takes no clients`)
 }
 
 func TestPreferencesAreReadAsTheyAreWritten(t *testing.T) {
@@ -128,7 +173,10 @@ func TestPreferencesAreReadAsTheyAreWritten(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	files, err := filepath.Glob("testdata/*.json")
 	require.NoError(f, err)
-	for _, file := range files {
+	recorded, err := filepath.Glob("testdata/*/*.json")
+	require.NoError(f, err)
+	require.NotEmpty(f, recorded)
+	for _, file := range append(files, recorded...) {
 		b, err := os.ReadFile(file)
 		require.NoError(f, err)
 		f.Add(b)
@@ -141,10 +189,20 @@ func FuzzParse(f *testing.F) {
 		}
 		require.NotEmpty(t, m)
 		require.LessOrEqual(t, len(m), maxMembers)
-		for _, secure := range []bool{false, true} {
-			addr, err := pick(m, Leader, secure)
-			require.NotEqual(t, err == nil, addr == "")
-			require.True(t, err == nil || errors.Is(err, ErrNoNode))
+		for p := Leader; p <= Random; p++ {
+			for _, secure := range []bool{false, true} {
+				g, err := NewGossip(Config{Seeds: []string{"nobody:1"}, Secure: secure})
+				require.NoError(t, err)
+				c := g.choose(m, p)
+				if c.addr == "" {
+					require.Len(t, c.why, len(m), "each is accounted for")
+					continue
+				}
+				_, _, err = net.SplitHostPort(c.addr)
+				require.NoError(t, err)
+				require.Less(t, len(c.why), len(m))
+				require.GreaterOrEqual(t, c.rank, wanted)
+			}
 		}
 	})
 }

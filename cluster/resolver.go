@@ -10,8 +10,6 @@ import (
 // Resolver says which node to dial. A client asks it before each attempt to connect, from one goroutine at a time, and
 // dials what it answers: an address, host:port, of a node's TCP port. With TLS the host is the name that the certificate
 // must be for, unless the TLS configuration names another.
-//
-// Wrap one to translate addresses that the cluster advertises and the client cannot reach.
 type Resolver interface {
 	Resolve(ctx context.Context) (addr string, err error)
 }
