@@ -226,8 +226,8 @@ func TestFilters(t *testing.T) {
 	} {
 		for _, backward := range []bool{false, true} {
 			for _, size := range []int{1, 7, 1000} {
-				if backward && c.count == 0 && size < 1000 && !srv.Embedded() {
-					continue // nothing ends it before the first event of a log that has whatever else was written
+				if backward && size < 1000 && !srv.Embedded() {
+					continue // what is not there is looked for down to the beginning of a log that has whatever else was written
 				}
 				// Raw: a page with a link that leads to a stream for nobody, such as TestLinksToWhatMayNotBeRead writes, is refused as a whole.
 				opts := []eventstore.ReadOption{c.filter, eventstore.PageSize(size), eventstore.RawLinks()}
