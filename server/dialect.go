@@ -6,6 +6,7 @@ import (
 
 	"github.com/goeventstore/eventstore/messages"
 	"github.com/goeventstore/eventstore/server/internal/groups"
+	"github.com/goeventstore/eventstore/server/internal/quorum"
 )
 
 // Dialect is how a server speaks, as far as that differs between the generations of servers. The zero value is Dialect41.
@@ -118,12 +119,20 @@ func (d *Dialect) version() string {
 	return [...]string{"3.9.3.0", "3.9.4.0", "4.1.4.0", "5.0.11.0", "20.10.5.0", "22.6.0.0", "23.10.6.0"}[d.generation-generation393]
 }
 
-// role is the name of what the only node is.
-func (d *Dialect) role() string {
+// stateName is what a state of a node is called.
+func (d *Dialect) stateName(s quorum.State) string {
 	if d.LeaderNames {
-		return "Leader"
+		switch s {
+		case quorum.Master:
+			return "Leader"
+		case quorum.PreMaster:
+			return "PreLeader"
+		case quorum.Slave:
+			return "Follower"
+		default:
+		}
 	}
-	return "Master"
+	return string(s)
 }
 
 // softDelete is the $tb that a soft delete stores (8).

@@ -131,6 +131,11 @@ func (c *session) dispatch(f *messages.Frame, u *user) error {
 	case c.server.leaving.Load() && f.Command != messages.Ping: // 4.19
 		return c.replyMessage(messages.NotHandled, f.ID, &pb.NotHandled{Reason: pb.NotHandled_NotReady.Enum()})
 	default:
+		if n := c.server.node; n != nil {
+			if refusal := n.refuses(f); refusal != nil {
+				return c.replyMessage(messages.NotHandled, f.ID, refusal)
+			}
+		}
 		return s.serve(c, f, u)
 	}
 	return nil

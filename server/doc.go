@@ -13,6 +13,9 @@
 // 4.1; what the others do otherwise is taken from their published code. The HTTP side and the projections are those of 4.1 in
 // each, but for names, rights and TLS.
 //
+// StartCluster starts several of them that are a cluster, still in one process: with elections, gossip, forwarded writes, and leaders that
+// can be lost with what they had not spread.
+//
 // Everything is in memory and gone with Close. Config.Projections keeps the index streams of the system's projections.
 // Beside the protocol there is an HTTP side for what has no requests there: users, projections, the state of persistent
 // subscriptions, and streams as JSON for people and scripts.

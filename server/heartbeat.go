@@ -41,7 +41,7 @@ func (c *session) watch() {
 		}
 		received := c.received.Load()
 		switch {
-		case received != seen || c.holding.Load():
+		case received != seen || c.holding.Load() || c.server.paused():
 			seen, waiting = received, false
 			timer.Reset(heartbeatInterval)
 		case waiting:

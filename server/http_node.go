@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"net"
 	"net/http"
 	"os"
@@ -23,6 +24,12 @@ type endpoint struct {
 	ip   string
 	port int
 }
+
+func (e endpoint) compare(o endpoint) int {
+	return cmp.Or(strings.Compare(e.ip, o.ip), cmp.Compare(e.port, o.port))
+}
+
+func (e endpoint) String() string { return net.JoinHostPort(e.ip, strconv.Itoa(e.port)) }
 
 func newNodeIdentity(s *Server, side *httpSide, cfg *Config) nodeIdentity {
 	n := nodeIdentity{
@@ -89,6 +96,9 @@ func (c *httpCall) ready() httpAnswer {
 	if c.leaving.Load() {
 		return httpAnswer{status: http.StatusServiceUnavailable, media: mediaPlain, body: []byte("shutting down\n")}
 	}
+	if c.Server.node != nil && !c.Server.node.serves() {
+		return httpAnswer{status: http.StatusServiceUnavailable, media: mediaPlain, body: []byte("no leader is known\n")}
+	}
 	return httpAnswer{status: http.StatusOK, media: mediaPlain, body: []byte("ready\n")}
 }
 
@@ -101,7 +111,7 @@ func (c *httpCall) info() httpAnswer {
 		Version     string `json:"esVersion"`
 		State       string `json:"state"`
 		Projections string `json:"projectionsMode"`
-	}{c.dialect.version(), strings.ToLower(c.dialect.role()), mode})
+	}{c.dialect.version(), strings.ToLower(c.role()), mode})
 }
 
 // member is what the gossip document says of a node.
@@ -127,6 +137,8 @@ type member struct {
 	NodePriority       int       `json:"nodePriority"`
 	IsReadOnlyReplica  *bool     `json:"isReadOnlyReplica,omitempty"` // since there are such
 	Version            string    `json:"esVersion,omitempty"`         // since 23.10
+
+	order endpoint // of the members of a cluster
 }
 
 // httpPorts are the addresses of HTTP in the gossip of nodes that are masters and slaves.
@@ -143,15 +155,31 @@ type httpEndPoint struct {
 	Port int    `json:"httpEndPointPort"`
 }
 
-// gossip answers as a real single node does that was told to gossip. One that was not lets the caller wait in vain.
+// gossip answers as a real single node does that was told to gossip. One that was not lets the caller wait in vain. A node of a cluster
+// tells what it knows.
 func (c *httpCall) gossip() httpAnswer {
+	if n := c.Server.node; n != nil {
+		return c.clusterGossip(n)
+	}
 	tip := c.store.Tip()
-	n, d := &c.node, &c.dialect
+	m := c.dialect.member(&c.node, c.role())
+	m.InstanceID, m.TimeStamp, m.IsAlive = c.node.instance, time.Now().UTC().Format(httpTime), true
+	m.LastCommitPosition, m.WriterCheckpoint, m.ChaserCheckpoint, m.EpochID = tip.Commit, tip.End, tip.End, c.node.epoch
+	return c.json(http.StatusOK, gossipDocument{[]member{m}, c.node.http.ip, c.node.http.port})
+}
+
+// gossipDocument is what GET /gossip tells.
+type gossipDocument struct {
+	Members []member `json:"members"`
+	IP      string   `json:"serverIp"`
+	Port    int      `json:"serverPort"`
+}
+
+// member is what gossip says of a node that does not change while it runs.
+func (d *Dialect) member(n *nodeIdentity, state string) member {
 	m := member{
-		InstanceID: n.instance, TimeStamp: time.Now().UTC().Format(httpTime), State: d.role(), IsAlive: true,
-		InternalTCPIP: n.tcp.ip, InternalTCPPort: n.tcp.port, ExternalTCPIP: n.tcp.ip, ExternalTCPPort: n.tcp.port,
+		State: state, InternalTCPIP: n.tcp.ip, InternalTCPPort: n.tcp.port, ExternalTCPIP: n.tcp.ip, ExternalTCPPort: n.tcp.port,
 		InternalSecureTCPPort: n.secure.port, ExternalSecureTCPPort: n.secure.port,
-		LastCommitPosition: tip.Commit, WriterCheckpoint: tip.End, ChaserCheckpoint: tip.End, EpochID: n.epoch,
 	}
 	if d.LeaderNames {
 		m.httpEndPoint, m.IsReadOnlyReplica = &httpEndPoint{n.http.ip, n.http.port}, new(bool)
@@ -161,11 +189,7 @@ func (c *httpCall) gossip() httpAnswer {
 	if d.generation >= generation2310 {
 		m.Version = d.version()
 	}
-	return c.json(http.StatusOK, struct {
-		Members []member `json:"members"`
-		IP      string   `json:"serverIp"`
-		Port    int      `json:"serverPort"`
-	}{[]member{m}, n.http.ip, n.http.port})
+	return m
 }
 
 // httpTime is how .NET writes a time in UTC: in ticks, without zeros at the end.

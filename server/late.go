@@ -39,15 +39,24 @@ func (w *writer) timesOut(r *request) {
 	}
 	r.size, r.body, r.write = 0, nil, messages.Append{}
 	l := &w.late
-	age := time.Since(l.began) + commitTimeout + timeoutGrid - 1
-	l.requests = append(l.requests, lateRequest{r, l.began.Add(age - age%timeoutGrid)})
+	l.requests = append(l.requests, lateRequest{r, l.due(commitTimeout)})
 	if len(l.requests) == 1 {
 		l.timer.Reset(time.Until(l.requests[0].due))
 	}
 }
 
+// due is when the grid finds what is older than a time and begins now.
+func (l *late) due(after time.Duration) time.Time {
+	age := time.Since(l.began) + after + timeoutGrid - 1
+	return l.began.Add(age - age%timeoutGrid)
+}
+
 // answerLate answers what is due.
 func (w *writer) answerLate() {
+	if w.replication != nil {
+		w.enter()
+		defer w.leave()
+	}
 	l := &w.late
 	for len(l.requests) > 0 && !l.requests[0].due.After(time.Now()) {
 		w.answer(l.requests[0].request)

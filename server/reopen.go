@@ -19,14 +19,17 @@ func openStore(folder string) (store.Store, error) {
 // goOn makes a server go by the log that it found: a new one begins with the users that there are at first. All else that it
 // needs it looks for when it needs it, so that it starts as quickly with a long log as with a short one.
 func (s *Server) goOn() error {
-	if s.store.Tip().Commit < 0 {
+	switch first := s.store.Tip().Commit < 0; {
+	case !first:
+		if err := s.writer.remember(); err != nil {
+			return err
+		}
+	case s.node == nil: // who leads a cluster begins its log
 		if err := s.writer.beginLog(); err != nil {
 			return err
 		}
-	} else if err := s.writer.remember(); err != nil {
-		return err
 	}
-	if err := s.loadSettings(); err != nil {
+	if err := s.loadSettings(); err != nil || s.node != nil { // and has its groups
 		return err
 	}
 	return s.groups.load()

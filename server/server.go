@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/goeventstore/eventstore/server/internal/quorum"
 	"github.com/goeventstore/eventstore/server/internal/store"
 )
 
@@ -50,6 +51,8 @@ type Config struct {
 	// NewID gives the ids of the events that the server itself writes, such as those of soft deletes; nil means random
 	// ones. It is called by one goroutine at a time and must not block.
 	NewID func() uuid.UUID
+
+	node *clusterNode // nil for a server of its own
 }
 
 // Off stands for an address that is not offered.
@@ -88,7 +91,8 @@ type Server struct {
 	subscriptions registry
 	groups        *groupService
 	writer        *writer
-	projector     *projector // nil without projections
+	projector     *projector   // nil without projections
+	node          *clusterNode // nil without a cluster
 
 	leaving   atomic.Bool   // it was told to shut down, and takes no requests any more
 	stop      chan struct{} // closed by Close: nobody sends
@@ -104,6 +108,20 @@ type Server struct {
 
 // Start starts a server. When it returns the server accepts connections; Close ends it.
 func Start(cfg Config) (*Server, error) {
+	cfg, now := cfg.complete()
+	log, err := openStore(cfg.DB)
+	if err != nil {
+		return nil, fmt.Errorf("open the log: %w", err)
+	}
+	s, err := start(&cfg, log, now)
+	if err != nil {
+		return nil, errors.Join(err, log.Close())
+	}
+	return s, nil
+}
+
+// complete returns the configuration with its defaults, and the clock that many may look at.
+func (cfg Config) complete() (Config, func() time.Time) {
 	if cfg.TCP == "" {
 		cfg.TCP = "127.0.0.1:0"
 	}
@@ -116,22 +134,13 @@ func Start(cfg Config) (*Server, error) {
 	if cfg.Listen == nil {
 		cfg.Listen = net.Listen
 	}
-	now := time.Now
-	if cfg.Now != nil {
-		now = oneAtATime(cfg.Now)
-	}
 	if cfg.NewID == nil {
 		cfg.NewID = uuid.New
 	}
-	log, err := openStore(cfg.DB)
-	if err != nil {
-		return nil, fmt.Errorf("open the log: %w", err)
+	if cfg.Now == nil {
+		return cfg, time.Now
 	}
-	s, err := start(&cfg, log, now)
-	if err != nil {
-		return nil, errors.Join(err, log.Close())
-	}
-	return s, nil
+	return cfg, oneAtATime(cfg.Now)
 }
 
 // start starts a server on a log.
@@ -147,6 +156,7 @@ func start(cfg *Config, log store.Store, now func() time.Time) (*Server, error) 
 		dialect:  cfg.Dialect,
 		now:      now,
 		store:    log,
+		node:     cfg.node,
 		stop:     make(chan struct{}),
 		sessions: make(map[*session]struct{}),
 	}
@@ -193,6 +203,17 @@ func oneAtATime(clock func() time.Time) func() time.Time {
 		defer mu.Unlock()
 		return clock()
 	}
+}
+
+// paused reports whether this is a node of a cluster that is paused.
+func (s *Server) paused() bool { return s.node != nil && s.node.gate.isShut() }
+
+// role is what the server says that it is.
+func (s *Server) role() string {
+	if s.node == nil {
+		return s.dialect.stateName(quorum.Master)
+	}
+	return s.dialect.stateName(s.node.standing.Load().state)
 }
 
 // URL returns the address that clients connect to, such as tcp://127.0.0.1:49152, or tls:// with Dialect.TLS.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"github.com/goeventstore/eventstore/messages"
+	"github.com/goeventstore/eventstore/messages/pb"
 )
 
 // What a session may have with the writer at once. A session over its share stops reading until an answer of its own is
@@ -108,6 +109,10 @@ const maxAnswers = chunkSize / 2
 // answer answers a request, once sendAnswers is called, and takes it back.
 func (w *writer) answer(r *request) {
 	switch {
+	case r.back != nil:
+		r.back(r)
+		w.release(r)
+		return
 	case r.own != nil:
 		r.own <- r.answer
 		w.release(r)
@@ -152,6 +157,11 @@ func (w *writer) sendAnswers() {
 func (r *request) appendAnswer(b []byte) []byte {
 	if r.refusal != "" {
 		return append(messages.AppendFrameStart(b, messages.BadRequest, r.id, nil), r.refusal...)
+	}
+	if r.notReady {
+		b = messages.AppendFrameStart(b, messages.NotHandled, r.id, nil)
+		b, _ = messages.Of(messages.NotHandled, &pb.NotHandled{Reason: pb.NotHandled_NotReady.Enum()}).AppendTo(b)
+		return b
 	}
 	d := &r.session.server.dialect
 	d.adapt(&r.answer)

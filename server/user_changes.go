@@ -59,9 +59,17 @@ var builtInUsers = sync.OnceValue(func() []userData {
 	return made
 })
 
-// beginLog writes the events with which a log begins, in the order of a real server. Nobody reads yet.
+// beginLog writes the events with which a log begins. Nobody reads yet.
 func (w *writer) beginLog() error {
 	w.begin()
+	if err := w.stageUsers(); err != nil {
+		return err
+	}
+	return w.store.Commit()
+}
+
+// stageUsers stages the users that there are at first, in the order of a real server.
+func (w *writer) stageUsers() error {
 	now := w.moment
 	made := builtInUsers()
 	for i := range made {
@@ -80,7 +88,7 @@ func (w *writer) beginLog() error {
 			return err
 		}
 	}
-	return w.store.Commit()
+	return nil
 }
 
 func (w *writer) first(stream string, number int64, e messages.NewEvent, now time.Time) error {

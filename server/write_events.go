@@ -20,10 +20,11 @@ const maxEventSize = 16<<20 - 10_000
 
 // The messages of operations that were refused (4.4).
 const (
-	textWrongVersion  = "Wrong expected version."
-	textStreamDeleted = "Stream is deleted."
-	textAccessDenied  = "Access denied."
-	textCommitTimeout = "Commit phase timeout."
+	textWrongVersion   = "Wrong expected version."
+	textStreamDeleted  = "Stream is deleted."
+	textAccessDenied   = "Access denied."
+	textCommitTimeout  = "Commit phase timeout."
+	textForwardTimeout = "Forwarding timeout"
 )
 
 // writeEvents takes a WriteEvents request and leaves the rest to the writer.
@@ -273,6 +274,8 @@ func refusal(result messages.OperationResult) string {
 		return textAccessDenied
 	case messages.CommitTimeout:
 		return textCommitTimeout
+	case messages.ForwardTimeout:
+		return textForwardTimeout
 	default:
 		return ""
 	}

@@ -40,6 +40,8 @@ type writer struct {
 
 	transactions transactions
 
+	replication *replication // of a node of a cluster, else nil
+
 	scavenge   *scavenge     // the one under way, or nil
 	scavenging chan struct{} // it has something for the writer to do; one place is enough, and nobody closes it
 
@@ -72,8 +74,10 @@ type request struct {
 	size        int           // what it counts in the session's share
 	answer      messages.AppendCompleted
 	own         chan messages.AppendCompleted   // of a request of the server's own, without a session: where the answer goes
+	back        func(*request)                  // of one that another node has forwarded: it takes the answer there
 	done        func(*messages.AppendCompleted) // likewise, for one that nobody waits for; it must not block
 	refusal     string                          // instead of an answer: why it could not be stored
+	notReady    bool                            // likewise: nobody leads
 	links       *linkBatch                      // of the projections, instead of all that
 }
 
@@ -96,6 +100,9 @@ func newWriter(s *Server, newID func() uuid.UUID) *writer {
 		ended:        make(chan struct{}),
 	}
 	w.pool.New = func() any { return new(request) }
+	if s.node != nil {
+		w.replication = newReplication(s.node)
+	}
 	return w
 }
 
@@ -132,10 +139,22 @@ func (w *writer) close() {
 func (w *writer) run() {
 	defer close(w.ended)
 	defer w.late.timer.Stop()
+	var news <-chan struct{}
+	var overdue <-chan time.Time
+	if w.replication != nil {
+		defer w.replication.timer.Stop()
+		news, overdue = w.replication.node.news, w.replication.timer.C
+	}
 	var taken []*request
 	for {
 		select {
 		case <-w.wake:
+		case <-news:
+			w.takeNews()
+			continue
+		case <-overdue:
+			w.answerOverdue()
+			continue
 		case <-w.late.timer.C:
 			w.answerLate()
 			continue
@@ -161,6 +180,10 @@ func (w *writer) run() {
 
 // commit decides, stores and answers a batch.
 func (w *writer) commit(batch []*request) {
+	if w.replication != nil {
+		w.propose(batch)
+		return
+	}
 	if err := w.storeAll(batch); err != nil {
 		w.refuse(batch, err)
 		return
@@ -185,6 +208,14 @@ func (w *writer) commit(batch []*request) {
 
 // storeAll decides a batch and stores what it adds.
 func (w *writer) storeAll(batch []*request) error {
+	if err := w.stageAll(batch); err != nil {
+		return err
+	}
+	return w.store.Commit()
+}
+
+// stageAll decides a batch and stages what it adds.
+func (w *writer) stageAll(batch []*request) error {
 	if w.begin(); w.failed != nil {
 		return w.failed
 	}
@@ -194,14 +225,14 @@ func (w *writer) storeAll(batch []*request) error {
 		}
 	}
 	for _, r := range batch {
-		if r.own != nil || r.done != nil {
+		if r.own != nil || r.done != nil || r.back != nil {
 			w.identify(r)
 		}
 		if err := w.serve(r); err != nil {
 			return err
 		}
 	}
-	return w.store.Commit()
+	return nil
 }
 
 // begin begins to stage what is committed together.
@@ -281,6 +312,14 @@ func (w *writer) stage(stream string, number int64, e *messages.NewEvent, now ti
 // stageRecords puts records, which take so much of the log together, at its end. All that is written goes this way.
 func (w *writer) stageRecords(size int64, records []store.Record) error {
 	w.end += size
+	if w.replication != nil {
+		w.replication.records = append(w.replication.records, records...)
+	}
+	return w.put(records)
+}
+
+// put stages records up to the end of the log.
+func (w *writer) put(records []store.Record) error {
 	if err := w.store.Stage(w.end, records...); err != nil {
 		return err
 	}

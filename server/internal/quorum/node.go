@@ -129,6 +129,18 @@ func (w *World) Status(id int) Status {
 	return Status{State: n.state, Leads: n.state == Master, Epoch: n.epoch, Reign: n.replicate, Leader: leader, Committed: n.committed, Log: n.log}
 }
 
+// Settled reports whether a node is what it stays as long as nothing happens.
+func (w *World) Settled(id int) bool {
+	switch n := w.nodes[id]; n.state {
+	case Master, Slave, ReadOnlyReplica:
+		return true
+	case Clone:
+		return !n.votes
+	default:
+		return false
+	}
+}
+
 // Taken says that the server of a node has taken up so many entries of its log.
 func (w *World) Taken(id, entries int) { w.nodes[id].taken = entries }
 

@@ -9,28 +9,14 @@ import (
 	"github.com/goeventstore/eventstore/server/internal/store"
 )
 
-// Propose appends what the server of a leader has stored to the log. It reports false when that cannot be: since the server
-// heard of it last somebody else has begun to lead, and it must be started anew.
-func (w *World) Propose(id int, epoch Epoch, e *Entry) bool {
+// Propose appends what the server of a leader has stored to the log. The server has taken up all that is there.
+func (w *World) Propose(id int, e *Entry) {
 	n := w.nodes[id]
-	switch {
-	case !n.up:
-		return false
-	case n.leads:
-		e.Leader = n.epoch
-	case len(n.log) == n.taken && n.epoch == epoch && n.log[len(n.log)-1].Leader == epoch: // it does not know that it leads no more
-		e.Leader = epoch
-		w.shown = append(w.shown, e) // it is about to hear that, and shows what it has
-	default:
-		return false
-	}
+	e.Leader = n.epoch
 	n.log = append(n.log, e)
 	n.taken = len(n.log)
-	if n.leads {
-		n.spread()
-		n.commit()
-	}
-	return true
+	n.spread()
+	n.commit()
 }
 
 // follow has a node be a replica of a leader, with the log that it has.

@@ -40,6 +40,14 @@ type Entry struct {
 	Records []store.Record
 }
 
+// Stored is what a server has in its store of an entry.
+func (e *Entry) Stored() []store.Record {
+	if e.Begins {
+		return []store.Record{{Kind: store.Void, Commit: e.Commit, Prepare: e.Commit}}
+	}
+	return e.Records
+}
+
 // Epoch is one reign of a leader.
 type Epoch struct {
 	Ballot   int // of the election, no two of which have the same

@@ -147,6 +147,12 @@ func (m *Memory) Commit() error {
 	return nil
 }
 
+// Staged returns how far what was staged goes. For the writer only.
+func (m *Memory) Staged() Tip { return m.staged }
+
+// CommitTo is Commit for some of what was staged: up to a tip that Staged has returned. For the writer only.
+func (m *Memory) CommitTo(tip Tip) { m.tip.Store(&tip) }
+
 // Rollback implements Store. Nothing here fails but what was never in order.
 func (m *Memory) Rollback() error {
 	if tip := m.Tip(); m.staged != tip || m.last.Commit >= tip.End {
