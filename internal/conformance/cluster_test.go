@@ -11,6 +11,7 @@ import (
 
 	"github.com/goeventstore/eventstore"
 	"github.com/goeventstore/eventstore/cluster"
+	"github.com/goeventstore/eventstore/eventstoretest"
 	"github.com/goeventstore/eventstore/subscription"
 )
 
@@ -21,14 +22,28 @@ const (
 	endNode = "EVENTSTORE_TEST_CLUSTER_END"
 )
 
-// clusterNodes is a target for the real cluster, and its living members, the leader first and at least one follower.
-func clusterNodes(t *testing.T) (target string, members []cluster.Member) {
+// clusterNodes is a target for the cluster, the embedded one or the real one that the environment names, and its living members, the leader
+// first and at least one follower. The node that has a TCP address is ended by end.
+func clusterNodes(t *testing.T) (target string, members []cluster.Member, end func(tcp string)) {
 	t.Helper()
 	seeds := os.Getenv(realCluster)
 	if seeds == "" {
-		cannot(t, "the embedded server is a single node; %s names the HTTP addresses of a real cluster", realCluster)
+		embedded := eventstoretest.Cluster(t, 3)
+		_, seeds, _ = strings.Cut(embedded.Cluster.URL(), "://")
+		end = func(tcp string) {
+			for id := range embedded.Nodes() {
+				if strings.HasSuffix(embedded.Cluster.NodeURL(id), "//"+tcp) {
+					embedded.Kill(id)
+				}
+			}
+		}
+	} else {
+		t.Cleanup(func() { keepResult(t) })
+		end = func(tcp string) {
+			out, err := exec.CommandContext(t.Context(), os.Getenv(endNode), tcp).CombinedOutput()
+			require.NoError(t, err, "%s", out)
+		}
 	}
-	t.Cleanup(func() { keepResult(t) })
 	g, err := cluster.NewGossip(cluster.Config{Seeds: strings.Split(seeds, ",")})
 	require.NoError(t, err)
 	becomes(t, "the cluster has no leader with a follower", func() bool {
@@ -48,7 +63,7 @@ func clusterNodes(t *testing.T) (target string, members []cluster.Member) {
 		}
 		return true
 	})
-	return "gossip://admin:changeit@" + seeds, members
+	return "gossip://admin:changeit@" + seeds, members, end
 }
 
 func clientOf(t *testing.T, target string) *eventstore.Client {
@@ -61,7 +76,7 @@ func clientOf(t *testing.T, target string) *eventstore.Client {
 
 // TestClusterRoles: the leader is found by gossip, and by the hint of a node that is not; a follower serves who asks for one.
 func TestClusterRoles(t *testing.T) {
-	target, members := clusterNodes(t)
+	target, members, _ := clusterNodes(t)
 	ctx := within(t)
 	leader := eventstore.State{Phase: eventstore.Connected, Addr: members[0].TCP}
 	var followers []string
@@ -101,11 +116,10 @@ func TestClusterRoles(t *testing.T) {
 // TestClusterLosesItsLeader: a writer with exact versions and a subscription go on with the next leader, and nothing is lost or
 // stored twice.
 func TestClusterLosesItsLeader(t *testing.T) {
-	command := os.Getenv(endNode)
-	if command == "" && os.Getenv(realCluster) != "" {
+	if os.Getenv(endNode) == "" && os.Getenv(realCluster) != "" {
 		cannot(t, "it ends the leader of the cluster: %s names a command that does, with the node's TCP address", endNode)
 	}
-	target, members := clusterNodes(t)
+	target, members, end := clusterNodes(t)
 	require.GreaterOrEqual(t, len(members), 3, "or the rest of the cluster would have no majority")
 	ctx := within(t)
 	writer, reader := clientOf(t, target), clientOf(t, target)
@@ -115,8 +129,7 @@ func TestClusterLosesItsLeader(t *testing.T) {
 	const before, behind = 50, 200
 	for n := range before + behind {
 		if n == before {
-			out, err := exec.CommandContext(ctx, command, members[0].TCP).CombinedOutput()
-			require.NoError(t, err, "%s", out)
+			end(members[0].TCP)
 		}
 		result, err := writer.Append(ctx, stream, eventstore.ExpectedVersion(n-1), numbered(n, 1))
 		require.NoError(t, err, "%d", n)

@@ -1,0 +1,96 @@
+package eventstoretest_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/goeventstore/eventstore"
+	"github.com/goeventstore/eventstore/eventstoretest"
+)
+
+// inCluster has a test run with a cluster of three, in virtual time.
+func inCluster(t *testing.T, test func(t *testing.T, s *eventstoretest.ClusterServer), opts ...eventstoretest.Option) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		test(t, eventstoretest.Cluster(t, 3, append(opts, eventstoretest.InMemory())...))
+	})
+}
+
+// TestAClientOfACluster notices a lost leader as latency, and no more.
+func TestAClientOfACluster(t *testing.T) {
+	inCluster(t, func(t *testing.T, s *eventstoretest.ClusterServer) {
+		c := s.Client(t)
+		ctx := t.Context()
+		leader := s.Leader()
+		const events = 30
+		for n := range events {
+			if n == 10 {
+				s.Kill(leader)
+			}
+			if n == 20 {
+				s.Start(leader)
+				s.Ready()
+			}
+			_, err := c.Append(ctx, "s", eventstore.ExpectedVersion(n-1), []eventstore.EventData{{Type: "t"}})
+			require.NoError(t, err)
+		}
+		require.NotEqual(t, leader, s.Leader())
+		slice, err := c.ReadSlice(ctx, "s", eventstore.Start, 100)
+		require.NoError(t, err)
+		require.Len(t, slice.Events, events)
+	})
+}
+
+// TestAHintOfAFollower leads a client to the leader that was given the address of another node.
+func TestAHintOfAFollower(t *testing.T) {
+	inCluster(t, func(t *testing.T, s *eventstoretest.ClusterServer) {
+		c := s.ClientOf(t, s.Followers()[0])
+		_, err := c.Append(t.Context(), "s", eventstore.NoStream, []eventstore.EventData{{Type: "t"}})
+		require.NoError(t, err)
+		require.Equal(t, "tcp://"+c.State().Addr, s.Cluster.NodeURL(s.Leader()))
+	})
+}
+
+// TestAPartition: who writes to a leader that is cut off is told that nobody knows.
+func TestAPartition(t *testing.T) {
+	inCluster(t, func(t *testing.T, s *eventstoretest.ClusterServer) {
+		leader := s.Leader()
+		c := s.ClientOf(t, leader, eventstore.WithMaxAttempts(1))
+		s.Partition(leader)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		_, err := c.Append(ctx, "s", eventstore.NoStream, []eventstore.EventData{{Type: "t"}})
+		require.Error(t, err)
+		require.True(t, eventstore.MaybeApplied(err), "%v", err)
+		s.Heal()
+		time.Sleep(10 * time.Second)
+		s.Ready()
+		_, err = s.Client(t).ReadSlice(ctx, "s", eventstore.Start, 1)
+		require.Error(t, err)
+	})
+}
+
+// TestAPausedNode holds what it was sent, and has it when it goes on.
+func TestAPausedNode(t *testing.T) {
+	inCluster(t, func(t *testing.T, s *eventstoretest.ClusterServer) {
+		c := s.Client(t)
+		s.Pause(s.Leader())
+		time.AfterFunc(5*time.Second, func() { s.Resume(s.Leader()) })
+		began := time.Now()
+		_, err := c.Append(t.Context(), "s", eventstore.NoStream, []eventstore.EventData{{Type: "t"}})
+		require.NoError(t, err)
+		require.GreaterOrEqual(t, time.Since(began), 5*time.Second)
+	})
+}
+
+// TestAClusterWithTLS has a port with it on each node.
+func TestAClusterWithTLS(t *testing.T) {
+	inCluster(t, func(t *testing.T, s *eventstoretest.ClusterServer) {
+		require.NoError(t, s.Client(t).Ping(t.Context()))
+		require.NoError(t, s.ClientOf(t, s.Followers()[0]).Ping(t.Context()))
+	}, eventstoretest.TLS())
+}
