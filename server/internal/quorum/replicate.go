@@ -4,8 +4,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/goeventstore/eventstore/server/internal/store"
 )
 
@@ -174,7 +172,7 @@ func (n *node) caughtUp() {
 }
 
 // RolledBack are the events that a leader without a majority has shown, and called written, and that are not in the log of the
-// leader that there is now, or was last.
+// leader that there is now, or was last. One that was written again after that is here too, with the number that it had.
 func (w *World) RolledBack() []store.Record {
 	kept := make(map[*Entry]bool)
 	var newest *node
@@ -187,12 +185,14 @@ func (w *World) RolledBack() []store.Record {
 		kept[e] = true
 	}
 	var gone []store.Record
-	seen := make(map[uuid.UUID]bool)
 	for _, e := range w.shown {
+		if kept[e] {
+			continue
+		}
+		kept[e] = true // once
 		for i := range e.Records {
-			if r := &e.Records[i]; !kept[e] && r.Kind == store.Event && !seen[r.ID] {
-				seen[r.ID] = true
-				gone = append(gone, *r)
+			if e.Records[i].Kind == store.Event {
+				gone = append(gone, e.Records[i])
 			}
 		}
 	}
