@@ -105,6 +105,8 @@ func StartCluster(nodes int, cfg Config) (*Cluster, error) {
 		return nil, errors.Join(err, c.Close())
 	}
 	c.running.Go(c.run)
+	c.log.LogAttrs(context.Background(), slog.LevelWarn, "the nodes of this cluster are all in one process, and end with it: it is for tests and demos",
+		slog.Int("nodes", nodes))
 	return c, nil
 }
 

@@ -20,6 +20,7 @@ type serve struct {
 	TLSCert     string `name:"tls-cert" placeholder:"FILE" help:"Certificate of the server, in PEM."`
 	TLSKey      string `name:"tls-key" placeholder:"FILE" help:"Key of the certificate, in PEM."`
 	DB          string `name:"db" placeholder:"DIR" help:"Folder for the log, which is kept there; without one it is in memory."`
+	Cluster     int    `placeholder:"N" help:"Run N nodes that are a cluster, all in this process: for tests and demos, since they end together and their logs are in memory. Each has ports 10 above those of the one before."`
 	Dialect     string `default:"4.1" placeholder:"NAME" help:"Generation of servers to speak like: 3.9.3, 3.9.4, 4.1, 5.0, 20.10, 22.6 or 23.10 (${default})."`
 	Projections string `enum:"none,system" default:"none" help:"Index streams to keep: none, or those of the system ($$ce-, $$et-, $$streams, $$category-)."`
 	Log         string `enum:"text,json,off" default:"text" help:"Log on the standard error: text, json or off (${default})."`
@@ -27,6 +28,9 @@ type serve struct {
 
 	dialect server.Dialect
 }
+
+// maxNodes is how many nodes a cluster may have.
+const maxNodes = 9
 
 // defaultSecure is where a server with a certificate has TLS when --tcp has not.
 const defaultSecure = "127.0.0.1:1115"
@@ -38,6 +42,10 @@ func (s *serve) Validate() (err error) {
 	}
 	certified := s.TLSCert != ""
 	switch {
+	case s.Cluster < 0 || s.Cluster > maxNodes:
+		return fmt.Errorf("--cluster: want 1 to %d nodes, have %d", maxNodes, s.Cluster)
+	case s.Cluster > 0 && s.DB != "":
+		return errors.New("--cluster and --db do not go together: the nodes of a cluster have their logs in memory")
 	case certified != (s.TLSKey != ""):
 		return errors.New("--tls-cert and --tls-key go together")
 	case s.Secure != "" && !certified:
@@ -75,14 +83,14 @@ func (s *serve) Run(ctx context.Context, std streams) error {
 	if err := s.ownPasswords(ctx); err != nil {
 		return err
 	}
-	srv, err := server.Start(cfg) //nolint:contextcheck // its start waits for nothing
+	srv, urls, err := s.start(ctx, cfg)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return fmt.Errorf("%w: another server may be running there; --tcp, --http and --secure take other addresses, port 0 is any free one", err)
 	}
 	if err != nil {
 		return err
 	}
-	for _, url := range []string{srv.URL(), srv.HTTPURL(), srv.SecureURL()} {
+	for _, url := range urls {
 		if url != "" && err == nil {
 			_, err = fmt.Fprintln(std.out, url)
 		}
@@ -93,7 +101,36 @@ func (s *serve) Run(ctx context.Context, std streams) error {
 		case <-srv.Done():
 		}
 	}
-	return errors.Join(err, srv.Close()) //nolint:contextcheck // one of them has ended
+	return errors.Join(err, srv.Close())
+}
+
+// running is a server, or a cluster.
+type running interface {
+	Done() <-chan struct{}
+	Close() error
+}
+
+// start starts what is to be served, and returns its addresses: of a cluster, which has a leader then, at last the one that leads to all of it.
+func (s *serve) start(ctx context.Context, cfg server.Config) (running, []string, error) {
+	if s.Cluster == 0 {
+		srv, err := server.Start(cfg) //nolint:contextcheck // its start waits for nothing
+		if err != nil {
+			return nil, nil, err
+		}
+		return srv, []string{srv.URL(), srv.HTTPURL(), srv.SecureURL()}, nil
+	}
+	c, err := server.StartCluster(s.Cluster, cfg) //nolint:contextcheck // likewise
+	if err != nil {
+		return nil, nil, err
+	}
+	if err = c.WaitReady(ctx); err != nil && ctx.Err() == nil {
+		return nil, nil, errors.Join(err, c.Close())
+	}
+	var urls []string
+	for id := range s.Cluster {
+		urls = append(urls, c.NodeURL(id), c.HTTPURL(id), c.SecureURL(id))
+	}
+	return c, append(urls, c.URL()), nil
 }
 
 // logger writes to w in a format.

@@ -152,3 +152,32 @@ func TestServeOthersInsecurely(t *testing.T) {
 	s.Insecure = false
 	require.Error(t, s.Validate())
 }
+
+// TestServeCluster: nodes of which each prints its addresses, and a target that leads to whichever leads.
+func TestServeCluster(t *testing.T) {
+	p := start(t, "--cluster", "3", "--tcp", "127.0.0.1:0", "--http", "127.0.0.1:0")
+	var more []string
+	for range 5 {
+		require.True(t, p.lines.Scan())
+		more = append(more, p.lines.Text())
+	}
+	require.Regexp(t, `^gossip://127\.0\.0\.1:\d+,127\.0\.0\.1:\d+,127\.0\.0\.1:\d+$`, more[4])
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	_, err := connect(t, more[4], "").Append(ctx, "s", eventstore.NoStream, []eventstore.EventData{{Type: "t"}})
+	require.NoError(t, err)
+	slice, err := connect(t, more[0], "").ReadSlice(ctx, "s", eventstore.Start, 10)
+	require.NoError(t, err)
+	require.Len(t, slice.Events, 1)
+	require.Contains(t, get(t, more[1]+"/gossip"), "Master")
+	if runtime.GOOS != "windows" {
+		require.Zero(t, p.end(t, syscall.SIGTERM))
+		require.Contains(t, p.stderr.String(), "all in one process")
+	}
+
+	for args, want := range map[string]string{"--db x": "--cluster and --db do not go together", "--http off": "HOST:PORT"} {
+		code, _, stderr := runProgram(t, append([]string{"serve", "--cluster", "3"}, strings.Fields(args)...)...)
+		require.NotZero(t, code)
+		require.Contains(t, stderr, want)
+	}
+}
