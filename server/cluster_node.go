@@ -22,7 +22,8 @@ type clusterNode struct {
 	// news tells the writer to look at what the cluster has for it. Anyone sends without blocking, nobody closes it.
 	news     chan struct{}
 	standing atomic.Pointer[standing]
-	shown    atomic.Int64 // entries of the log that can be read here
+	reign    atomic.Uint64 // 0 as long as its writer does not write
+	shown    atomic.Int64  // entries of the log that can be read here
 
 	done      chan struct{}
 	closeOnce sync.Once
@@ -104,7 +105,7 @@ func writes(c messages.Command) bool {
 func ofLeader(c messages.Command) bool {
 	switch c {
 	case messages.CreatePersistentSubscription, messages.UpdatePersistentSubscription, messages.DeletePersistentSubscription,
-		messages.ConnectToPersistentSubscription, messages.ScavengeDatabase:
+		messages.ConnectToPersistentSubscription:
 		return true
 	}
 	return false

@@ -27,9 +27,15 @@ type testCluster struct {
 // runCluster has a test run with a cluster that is as it should be.
 func runCluster(t *testing.T, nodes int, test func(t *testing.T, c *testCluster)) {
 	t.Helper()
+	runClusterOf(t, nodes, Config{}, test)
+}
+
+func runClusterOf(t *testing.T, nodes int, cfg Config, test func(t *testing.T, c *testCluster)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		network := memnet.New()
-		cluster, err := StartCluster(nodes, Config{Listen: network.Listen})
+		cfg.Listen = network.Listen
+		cluster, err := StartCluster(nodes, cfg)
 		require.NoError(t, err)
 		defer func() { require.NoError(t, cluster.Close()) }()
 		c := &testCluster{cluster, t, network}
@@ -101,7 +107,12 @@ func (p *peer) notHandled(a answer) (pb.NotHandled_NotHandledReason, int32) {
 // local reads the numbers of a stream where it is asked.
 func (p *peer) local(stream string) []int64 {
 	p.t.Helper()
-	a := p.call(&messages.StreamRead{Stream: stream, Count: 100})
+	return p.localTo(stream)
+}
+
+func (p *peer) localTo(stream string, credentials ...string) []int64 {
+	p.t.Helper()
+	a := p.call(&messages.StreamRead{Stream: stream, Count: 100}, credentials...)
 	var got messages.StreamPage
 	require.NoError(p.t, got.Decode(a.body))
 	var numbers []int64
@@ -450,5 +461,30 @@ func TestALeaderIsToldToShutDown(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		c.ready()
 		require.NotEqual(t, leader, c.leader())
+	})
+}
+
+// TestProjectionsOfACluster: each leader goes on where the one before it was, and no link is there twice.
+func TestProjectionsOfACluster(t *testing.T) {
+	runClusterOf(t, 3, Config{Projections: true}, func(t *testing.T, c *testCluster) {
+		last := int64(-1)
+		for range 4 {
+			for range 3 {
+				c.to(c.leader()).appended("a-b", last, string(rune('a'+last+1)))
+				last++
+			}
+			time.Sleep(3 * time.Second)
+			for id := range c.Nodes() {
+				require.Len(t, c.to(id).localTo("$ce-a", "admin", "changeit"), int(last)+1, "node %d", id)
+			}
+			leader := c.leader()
+			c.to(leader).appended("a-b", last, string(rune('a'+last+1))) // it may have its link or not
+			last++
+			require.NoError(t, c.Kill(leader))
+			time.Sleep(3 * time.Second)
+			require.NoError(t, c.Start(leader))
+			time.Sleep(time.Second)
+			c.ready()
+		}
 	})
 }

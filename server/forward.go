@@ -33,6 +33,8 @@ func (w *writer) elsewhere(request *request) {
 	switch {
 	case request.links != nil:
 		request.links.failed = true
+	case request.scavenges():
+		w.refuseScavenge(request)
 	case r.leader >= 0 && r.leader != r.node.id && request.back == nil && request.done == nil && !w.server.leaving.Load():
 		w.forward(request)
 		return

@@ -48,6 +48,7 @@ type linkBatch struct {
 	buf    []byte        // what links alias
 	done   chan struct{} // the writer sends when they are committed, or could not be
 	failed bool          // they could not; for who has heard of done
+	reign  uint64        // of the leader of a cluster, in which they were worked out
 }
 
 // link is one event of an index stream.
@@ -70,7 +71,7 @@ func newProjector(s *Server) *projector {
 
 // run indexes until the server is closed.
 func (p *projector) run() {
-	err := p.resume()
+	err := p.begin()
 	for more := true; err == nil; {
 		if !more {
 			select {
@@ -80,12 +81,27 @@ func (p *projector) run() {
 			}
 		}
 		if more, err = p.step(); errors.Is(err, errNotStored) {
-			more, err = true, p.rest()
+			if more, err = true, p.rest(); err == nil && p.server.node != nil {
+				err = p.begin()
+			}
 		}
 	}
 	if !errors.Is(err, errServerClosed) {
 		p.server.log.LogAttrs(context.Background(), slog.LevelError, "the projections failed", slog.Any("err", err))
 	}
+}
+
+// begin finds out where to go on: of a cluster's nodes the one that leads does, as long as it leads.
+func (p *projector) begin() error {
+	if n := p.server.node; n != nil {
+		p.next = store.Position{}
+		for p.batch.reign = n.reign.Load(); p.batch.reign == 0; p.batch.reign = n.reign.Load() {
+			if err := p.rest(); err != nil {
+				return err
+			}
+		}
+	}
+	return p.resume()
 }
 
 // step indexes what one batch holds of what follows, and reports whether there is more.

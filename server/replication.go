@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/goeventstore/eventstore/messages"
+	"github.com/goeventstore/eventstore/messages/pb"
 	"github.com/goeventstore/eventstore/server/internal/quorum"
 	"github.com/goeventstore/eventstore/server/internal/store"
 )
@@ -158,6 +159,7 @@ func (w *writer) show(entries int, committed bool) {
 func (w *writer) deposed() {
 	r := w.replication
 	r.leads = false
+	r.node.reign.Store(0)
 	w.show(r.taken, false)
 	w.server.groups.endAll()
 }
@@ -166,6 +168,7 @@ func (w *writer) deposed() {
 func (w *writer) enthroned(s *quorum.Status) {
 	r := w.replication
 	r.leads, r.reign = true, s.Reign
+	r.node.reign.Store(s.Reign)
 	if err := w.server.groups.load(); err != nil {
 		w.server.log.LogAttrs(context.Background(), slog.LevelError, "the groups could not be read", slog.Any("err", err))
 	}
@@ -194,10 +197,14 @@ func (w *writer) propose(batch []*request) {
 		return
 	}
 	batch = slices.DeleteFunc(slices.Clone(batch), func(request *request) bool {
-		if request.command != messages.ScavengeDatabase || request.links != nil {
+		switch {
+		case request.links != nil && request.links.reign != r.reign:
+			request.links.failed = true
+		case request.scavenges():
+			w.refuseScavenge(request)
+		default:
 			return false
 		}
-		request.refusal = textNoScavenge
 		w.answer(request)
 		return true
 	})
@@ -210,8 +217,23 @@ func (w *writer) propose(batch []*request) {
 	w.proposeStaged(batch)
 }
 
-// textNoScavenge is what who asks for a scavenge is told.
+// textNoScavenge is what somebody is told who might ask for a scavenge.
 const textNoScavenge = "The nodes of an embedded cluster keep their whole log."
+
+func (r *request) scavenges() bool { return r.links == nil && r.command == messages.ScavengeDatabase }
+
+// refuseScavenge makes the answer to a request for a scavenge.
+func (w *writer) refuseScavenge(r *request) {
+	atOnce := w.server.dialect.generation >= generation50
+	switch {
+	case r.user.operates():
+		r.refusal = textNoScavenge
+	case atOnce:
+		r.scavenged = &pb.ScavengeDatabaseResponse{Result: pb.ScavengeDatabaseResponse_Unauthorized.Enum()}
+	default:
+		r.scavenged = scavengeCompleted(pb.ScavengeDatabaseCompleted_Failed, textAccessDenied)
+	}
+}
 
 // proposeStaged proposes what was staged.
 func (w *writer) proposeStaged(batch []*request) {

@@ -124,7 +124,7 @@ func (s *serve) start(ctx context.Context, cfg server.Config) (running, []string
 		return nil, nil, err
 	}
 	if err = c.WaitReady(ctx); err != nil && ctx.Err() == nil {
-		return nil, nil, errors.Join(err, c.Close())
+		return nil, nil, errors.Join(err, c.Close()) //nolint:contextcheck // likewise
 	}
 	var urls []string
 	for id := range s.Cluster {
