@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/goeventstore/eventstore/messages"
+	"github.com/goeventstore/eventstore/messages/pb"
 )
 
 // A difference is one value of a frame that the embedded server gave otherwise than the recorded one.
@@ -43,8 +44,21 @@ var (
 		"commit_position", "prepare_position", "last_commit_position", "next_commit_position", "next_prepare_position",
 		"transaction_id",
 	}
-	idFields = []protoreflect.Name{"event_id", "processed_event_ids"}
+	portFields = []protoreflect.Name{"external_tcp_port", "http_port", "external_secure_tcp_port"}
+	idFields   = []protoreflect.Name{"event_id", "processed_event_ids"}
 )
+
+// hintField has the leader of a cluster.
+const hintField = protoreflect.Name("additional_info")
+
+// port tells whether ours can be what recorded is, and remembers it.
+func (k *learned) port(recorded, ours int32) bool {
+	if known, ok := k.ports[recorded]; ok {
+		return known == ours
+	}
+	k.ports[recorded] = ours
+	return ours > 0
+}
 
 // tookField is how long something took.
 const tookField = protoreflect.Name("total_time_ms")
@@ -83,12 +97,14 @@ type learned struct {
 	sent      map[uuid.UUID]bool // ids that the client chose: they stay as they are
 	created   map[string]int64   // ticks, by the event
 	times     map[string]string  // as text
+	ports     map[int32]int32    // of the nodes of a cluster
 }
 
 // clone returns what is learned so far, to compare without learning more.
 func (k *learned) clone() *learned {
 	c := *k
 	c.positions, c.ids, c.takenIDs = maps.Clone(k.positions), maps.Clone(k.ids), maps.Clone(k.takenIDs)
+	c.ports = maps.Clone(k.ports)
 	c.created, c.times, c.invented = maps.Clone(k.created), maps.Clone(k.times), maps.Clone(k.invented)
 	return &c
 }
@@ -103,7 +119,7 @@ type place struct {
 func newLearned() *learned {
 	return &learned{
 		began: time.Now(), positions: map[int64]place{}, invented: map[int64]bool{}, ids: map[uuid.UUID]uuid.UUID{}, takenIDs: map[uuid.UUID]bool{}, sent: map[uuid.UUID]bool{},
-		created: map[string]int64{}, times: map[string]string{},
+		created: map[string]int64{}, times: map[string]string{}, ports: map[int32]int32{},
 	}
 }
 
@@ -303,6 +319,13 @@ func (d *differ) value(at string, f protoreflect.FieldDescriptor, in, inOurs pro
 		a, errA := messages.ParseGUID(want.Bytes())
 		b, errB := messages.ParseGUID(have.Bytes())
 		same = errA == nil && errB == nil && d.id(a, b)
+	case f.Name() == hintField:
+		theirs, mine := new(pb.LeaderInfo), new(pb.LeaderInfo)
+		if same = decode(want.Bytes(), theirs) == nil && decode(have.Bytes(), mine) == nil; same {
+			d.message(at+".", theirs.ProtoReflect(), mine.ProtoReflect())
+		}
+	case slices.Contains(portFields, f.Name()):
+		same = d.port(int32(want.Int()), int32(have.Int()))
 	case f.Kind() == protoreflect.StringKind:
 		same = d.placedText(d.in, []byte(want.String()), []byte(have.String()))
 	case f.Kind() == protoreflect.BytesKind:

@@ -30,7 +30,7 @@ const (
 	modeProjections mode = "projections"
 	modeTimed       mode = "timed"   // as replay, in virtual time: when it was sent, and the answers must come when they did
 	modeParse       mode = "parse"   // every answer in it is decoded, and no more
-	modeCluster     mode = "cluster" // as parse, until there is a cluster to play it to
+	modeCluster     mode = "cluster" // as replay, to the nodes of an embedded cluster
 	modeHTTP        mode = "http"    // as replay, of requests and answers of HTTP, with a server whose projections run
 )
 
@@ -196,7 +196,7 @@ func (m *manifest) entry(columns []string) error {
 		return fmt.Errorf("%s has no line of its own yet", path)
 	case m.files[i].mode == modeHTTP && !slices.Contains([]string{"out", "apart", "own", "before", "diff"}, kind):
 		return fmt.Errorf("%s is of HTTP, where %s has no meaning", path, kind)
-	case !slices.Contains([]mode{modeReplay, modeProjections, modeTimed, modeHTTP}, m.files[i].mode):
+	case !slices.Contains([]mode{modeReplay, modeProjections, modeTimed, modeCluster, modeHTTP}, m.files[i].mode):
 		return fmt.Errorf("%s is not replayed", path)
 	}
 	r := m.files[i]

@@ -30,7 +30,8 @@ type player struct {
 	ended   map[string]bool          // connections that are closed
 	deaf    map[string]chan struct{} // connections whose client does not read, until theirs is closed
 	web     httpPlayer
-	ready   func() // waits until the next request may be sent, nil if it always may
+	ready   func()                   // waits until the next request may be sent, nil if it always may
+	at      func(conn string) dialer // where a connection of this name leads to, nil for the server
 }
 
 func newPlayer(tb testing.TB, srv dialer, rec *recording, lines []line) *player {
@@ -160,11 +161,15 @@ func (p *player) peer(conn string) *peer {
 	if p.peers[conn] != nil {
 		return p.peers[conn]
 	}
+	srv := p.srv
+	if p.at != nil {
+		srv = p.at(conn)
+	}
 	if slices.ContainsFunc(p.lines, func(l line) bool { return l.conn == conn && l.kind == sendFailed }) {
 		p.deaf[conn] = make(chan struct{})
-		p.peers[conn] = dial(p.t, p.srv, false, p.deaf[conn])
+		p.peers[conn] = dial(p.t, srv, false, p.deaf[conn])
 	} else {
-		p.peers[conn] = dialRaw(p.t, p.srv)
+		p.peers[conn] = dialRaw(p.t, srv)
 	}
 	return p.peers[conn]
 }

@@ -48,6 +48,8 @@ func TestReplay(t *testing.T) {
 					timed.play()
 					p = timed.playing
 				})
+			case modeCluster:
+				p = replayCluster(t, rec, lines)
 			default:
 				return
 			}
