@@ -46,6 +46,15 @@
 //	srv := eventstoretest.Run(t, eventstoretest.TLS())
 //	client := srv.Client(t)
 //
+// # A cluster
+//
+// Cluster starts an embedded cluster: nodes with ports of their own that elect a leader, gossip and forward writes, in this process. They
+// are killed, paused and cut off by number.
+//
+//	s := eventstoretest.Cluster(t, 3, eventstoretest.InMemory())
+//	client := s.Client(t)
+//	s.Kill(s.Leader()) // the client finds the next one
+//
 // # Virtual time
 //
 // With InMemory everything also works inside a bubble of testing/synctest, where hours of heartbeats and time-outs take

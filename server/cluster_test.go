@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -486,5 +487,39 @@ func TestProjectionsOfACluster(t *testing.T) {
 			time.Sleep(time.Second)
 			c.ready()
 		}
+	})
+}
+
+// TestAWriteOverHTTP on a node that does not lead is forwarded like any other.
+func TestAWriteOverHTTP(t *testing.T) {
+	runCluster(t, 3, func(t *testing.T, c *testCluster) {
+		_, others := c.roles()
+		transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, n, addr string) (net.Conn, error) {
+			return c.network.Dial(ctx, n, addr)
+		}}
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.HTTPURL(others[0])+"/streams/s", strings.NewReader(`{"a":1}`))
+		require.NoError(t, err)
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("ES-EventType", "t")
+		r.Header.Set("ES-EventId", eventID("a").String())
+		a, err := transport.RoundTrip(r)
+		require.NoError(t, err)
+		require.NoError(t, a.Body.Close())
+		require.Equal(t, http.StatusCreated, a.StatusCode)
+		require.Equal(t, []int64{0}, c.to(others[0]).local("s"))
+		require.Equal(t, []int64{0}, c.to(c.leader()).local("s"))
+	})
+}
+
+// TestLeadersAndFollowers are what they are called in dialects of servers from 20 on.
+func TestLeadersAndFollowers(t *testing.T) {
+	dialect := Dialect20()
+	dialect.TLS = false
+	runClusterOf(t, 3, Config{Dialect: dialect}, func(t *testing.T, c *testCluster) {
+		states := map[string]int{}
+		for _, m := range c.gossip(0) {
+			states[m.State]++
+		}
+		require.Equal(t, map[string]int{"Leader": 1, "Follower": 2}, states)
 	})
 }

@@ -17,6 +17,7 @@ func (w *World) Start(id int, instance uuid.UUID) {
 	n.up, n.paused, n.held, n.began = true, false, nil, w.order
 	n.state, n.instance, n.leader, n.gone, n.slave = Unknown, instance, nobody, false, false
 	n.taken, n.rounds, n.attempt, n.round = n.committed, 0, false, -1
+	n.turn = w.random.IntN(len(w.nodes))
 	n.promises, n.lonely, n.leads, n.replicas = nil, time.Time{}, false, nil
 	for i := range n.view {
 		n.view[i] = placeholder(i, w.now)

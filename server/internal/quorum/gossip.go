@@ -1,6 +1,6 @@
 package quorum
 
-// tick is a round of gossip: a node exchanges what it believes with one other, and sees to what has waited too long.
+// tick is a round of gossip: a node exchanges what it believes with one other, each in its turn, and sees to what has waited too long.
 func (n *node) tick() {
 	interval := gossipInterval
 	if n.rounds++; n.rounds < gossipFirstTimes {
@@ -8,7 +8,7 @@ func (n *node) tick() {
 	}
 	n.later(interval, n.tick)
 	if others := len(n.view) - 1; others > 0 {
-		to := n.world.random.IntN(others)
+		to := (n.rounds + n.turn) % others
 		if to >= n.id {
 			to++
 		}

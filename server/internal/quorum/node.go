@@ -52,6 +52,7 @@ type node struct {
 	taken    int  // entries that its server has taken up
 	view     []Member
 	rounds   int // of gossip
+	turn     int // with whom it begins
 
 	attempt   bool // an election is to be begun
 	round     int  // the ballot that it coordinates

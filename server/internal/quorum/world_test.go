@@ -158,6 +158,59 @@ func TestAKilledLeaderIsReplaced(t *testing.T) {
 	}
 }
 
+// TestTimesOfAFailover: how long it takes until a leader that was killed is seen to be dead, another one is in somebody's gossip and in everybody's
+// is about as long as was recorded in twelve rounds.
+func TestTimesOfAFailover(t *testing.T) {
+	var dead, somewhere, everywhere []time.Duration
+	for seed := range uint64(200) {
+		b := newBench(t, 3, seed)
+		b.run(5*time.Second + time.Duration(seed)*7*time.Millisecond)
+		old := b.leader()
+		b.world.Kill(old)
+		seen := map[*[]time.Duration]bool{}
+		for ms := time.Duration(0); len(seen) < 3; ms++ {
+			require.Less(t, ms, 5000*time.Millisecond)
+			b.run(time.Millisecond)
+			isDead, masters := false, 0
+			for id := range 3 {
+				if id == old {
+					continue
+				}
+				knows := false
+				for _, m := range b.world.View(id) {
+					isDead = isDead || m.Node == old && !m.Alive
+					knows = knows || m.Node != old && m.Alive && m.State == Master
+				}
+				if knows {
+					masters++
+				}
+			}
+			for times, is := range map[*[]time.Duration]bool{&dead: isDead, &somewhere: masters > 0, &everywhere: masters == 2} {
+				if is && !seen[times] {
+					seen[times] = true
+					*times = append(*times, (ms+1)*time.Millisecond)
+				}
+			}
+		}
+	}
+	for _, c := range []struct {
+		what                string
+		got                 []time.Duration
+		least, median, most int64 // recorded, in ms
+	}{
+		{"dead", dead, 21, 45, 268},
+		{"another leader in somebody's gossip", somewhere, 33, 191, 1300},
+		{"and in everybody's", everywhere, 558, 1442, 1872},
+	} {
+		slices.Sort(c.got)
+		median := c.got[len(c.got)/2].Milliseconds()
+		t.Logf("%s: %v, %v, %v ms, recorded %d, %d, %d", c.what, c.got[0].Milliseconds(), median, c.got[len(c.got)-1].Milliseconds(), c.least, c.median, c.most)
+		require.Greater(t, 3*median, c.median, c.what)
+		require.Less(t, median, 3*c.median, c.what)
+		require.Less(t, c.got[len(c.got)-1].Milliseconds(), 2*c.most, c.what)
+	}
+}
+
 // TestALeaderWithoutReplicasGivesUp after some seconds, and what it took on until then is not committed.
 func TestALeaderWithoutReplicasGivesUp(t *testing.T) {
 	b := newBench(t, 3, 1)
