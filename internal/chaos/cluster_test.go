@@ -20,6 +20,7 @@ import (
 	"github.com/goeventstore/eventstore"
 	"github.com/goeventstore/eventstore/eventstoretest"
 	"github.com/goeventstore/eventstore/internal/faultnet"
+	"github.com/goeventstore/eventstore/persistent"
 	"github.com/goeventstore/eventstore/subscription"
 )
 
@@ -139,6 +140,7 @@ type clusterHistory struct {
 	rolledBack map[string]bool // stream, number and label
 	gone       map[string]bool // labels that are nowhere else
 	followed   map[string][]followed
+	handled    map[string]map[string]bool // by the group of a stream
 }
 
 // followed is what a subscription brought.
@@ -187,6 +189,7 @@ func (p *clusterPlan) run(t *testing.T, connect clusterClient) (h *clusterHistor
 	t.Helper()
 	h = &clusterHistory{
 		ids: map[uuid.UUID]string{}, final: map[string][]string{}, rolledBack: map[string]bool{}, gone: map[string]bool{}, followed: map[string][]followed{},
+		handled: map[string]map[string]bool{},
 	}
 	var said strings.Builder
 	synctest.Test(t, func(t *testing.T) {
@@ -204,6 +207,9 @@ func (p *clusterPlan) run(t *testing.T, connect clusterClient) (h *clusterHistor
 		following, stop := context.WithCancel(t.Context())
 		var followers sync.WaitGroup
 		for _, stream := range p.streams {
+			h.handled[stream] = map[string]bool{}
+			require.NoError(t, persistent.Create(t.Context(), s.Client(t), stream, "g", persistent.DefaultSettings()))
+			followers.Go(func() { h.handle(following, t, s.Client(t), stream) })
 			followers.Go(func() { h.follow(following, t, s.Client(t), stream) }) //nolint:contextcheck // the test's
 		}
 		workers.Wait()
@@ -279,11 +285,30 @@ func (h *clusterHistory) follow(ctx context.Context, t *testing.T, c *eventstore
 	}
 }
 
+// handle keeps what the group of a stream brings.
+func (h *clusterHistory) handle(ctx context.Context, t *testing.T, c *eventstore.Client, stream string) {
+	g, err := persistent.Join(ctx, c, persistent.Config{Stream: stream, Group: "g"})
+	if err != nil {
+		t.Errorf("join the group of %s: %v", stream, err)
+		return
+	}
+	err = g.Run(ctx, 1, func(_ context.Context, m *persistent.Message) error {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.handled[stream][string(m.Event.Data)] = true
+		return nil
+	})
+	if err != nil && ctx.Err() == nil {
+		t.Errorf("the group of %s: %v", stream, err)
+	}
+	_ = g.Close() //nolint:contextcheck // acks may be lost
+}
+
 // verdict reports what is wrong, "" for nothing.
 //
-// Appends are held to one order of all of them. A leader that is cut off does not know what the others have: what it refuses, and
-// what is read there, may be old. So a refused append is held to have left nothing, and a read to have shown what was there at
-// some time. What was rolled back is known by name, and may have been called written, read and delivered.
+// Appends are held to one order of all of them. A leader that is cut off does not know what the others have: what it
+// refuses, and what is read there, may be old. So a refused append is held to have left nothing, and a read to have shown
+// what was there at some time. What was rolled back is known by name, and may have been called written, read and delivered.
 func (h *clusterHistory) verdict() string {
 	var wrong []string
 	check := history{problems: h.problems}
@@ -314,6 +339,13 @@ func (h *clusterHistory) verdict() string {
 	for stream, events := range h.followed {
 		if problem := h.follows(stream, events); problem != "" {
 			wrong = append(wrong, problem)
+		}
+	}
+	for stream, final := range h.final {
+		for n, label := range final {
+			if !h.handled[stream][label] {
+				wrong = append(wrong, fmt.Sprintf("the group of %s was not given event %d, %s", stream, n, label))
+			}
 		}
 	}
 	if linear := check.check(); linear != "" {
@@ -357,8 +389,9 @@ func (h *clusterHistory) wasRolledBack(stream, label string) bool {
 	return false
 }
 
-// follows reports what is wrong with what a subscription brought: each number once, in order, with what is there or was rolled back. A number
-// under which something was rolled back may be missing: the server that said so said that it was there.
+// follows reports what is wrong with what a subscription brought: each number once, in order, with what is there or was
+// rolled back. A number under which something was rolled back may be missing: the server that said so said that it was
+// there.
 func (h *clusterHistory) follows(stream string, events []followed) string {
 	final := h.final[stream]
 	numbers := map[int64]bool{}
@@ -390,8 +423,8 @@ func (h *clusterHistory) follows(stream string, events []followed) string {
 	return ""
 }
 
-// TestAClusterUnderFire: leaders are killed, paused and cut off every few seconds, and followers with them, under appends of several clients, reads and
-// subscriptions. What an append's caller was told agrees with what is there in the end.
+// TestAClusterUnderFire: leaders are killed, paused and cut off every few seconds, and followers with them, under appends of
+// several clients, reads, subscriptions and groups. What an append's caller was told agrees with what is there in the end.
 func TestAClusterUnderFire(t *testing.T) {
 	var total, open, refused, gone, blows int
 	for seed := range faultnet.Seeds(t, 20) {
