@@ -13,7 +13,8 @@ import (
 	"github.com/goeventstore/eventstore/server"
 )
 
-// ClusterServer is an embedded cluster of a test. Its methods are safe for concurrent use; what they are asked and cannot do fails the test.
+// ClusterServer is an embedded cluster of a test. Its methods are safe for concurrent use; what they are asked and cannot do
+// fails the test.
 type ClusterServer struct {
 	*server.Cluster
 	tb       testing.TB
@@ -24,8 +25,9 @@ type ClusterServer struct {
 // readyTime is how long a cluster may take to be as it should be.
 const readyTime = time.Minute
 
-// Cluster starts an embedded cluster, whatever the environment names, and returns when one node leads and the others follow: after a second or two,
-// which take no time with InMemory in a bubble. It ends when the test does, after the clients that ClusterServer.Client made. There are no proxies before its nodes.
+// Cluster starts an embedded cluster, whatever the environment names, and returns when one node leads and the others follow:
+// after a second or two, which take no time with InMemory in a bubble. It ends when the test does, after the clients that
+// ClusterServer.Client made. There are no proxies before its nodes.
 //
 // Nodes are numbered from 0 on. What their nodes know, and when, is as on a real cluster: see server.Cluster.
 func Cluster(tb testing.TB, nodes int, opts ...Option) *ClusterServer {
@@ -128,7 +130,8 @@ func (s *ClusterServer) URL() string {
 	return s.target("gossip", seeds)
 }
 
-// NodeURL returns the target that leads to a node, with the same credentials. A client that wants the leader does not stay there.
+// NodeURL returns the target that leads to a node, with the same credentials. A client that wants the leader does not stay
+// there.
 func (s *ClusterServer) NodeURL(id int) string {
 	address := s.Cluster.NodeURL(id)
 	if s.identity != nil {
@@ -156,8 +159,8 @@ func (s *ClusterServer) Dial(ctx context.Context, network, addr string) (net.Con
 	return s.network.Dial(ctx, network, addr)
 }
 
-// Client returns a client that is connected to URL and is closed when the test ends, before the cluster is. The options come after those that it needs itself.
-// A failure to connect ends the test.
+// Client returns a client that is connected to URL and is closed when the test ends, before the cluster is. The options come
+// after those that it needs itself. A failure to connect ends the test.
 func (s *ClusterServer) Client(tb testing.TB, opts ...eventstore.Option) *eventstore.Client {
 	tb.Helper()
 	return s.client(tb, s.URL(), opts)

@@ -17,13 +17,14 @@ import (
 	"github.com/goeventstore/eventstore/server/internal/store"
 )
 
-// Cluster is a cluster of servers in one process, for tests and demos: it is as lost as one when the process ends. Each node has ports and a
-// log of its own, and serves reads as far as it has applied what the leader tells it. What the nodes know of each other, and when, is
-// a simulation with the times of a real cluster (package quorum), so that leaders can be lost, and with them what they had
-// accepted and not spread.
+// Cluster is a cluster of servers in one process, for tests and demos: it is as lost as one when the process ends. Each node
+// has ports and a log of its own, and serves reads as far as it has applied what the leader tells it. What the nodes know of
+// each other, and when, is a simulation with the times of a real cluster (package quorum), so that leaders can be lost, and
+// with them what they had accepted and not spread.
 //
-// A node is a Server. Its writer puts what it decides into the cluster's log before anybody sees it, and answers when a majority has
-// it; what others wrote it takes from there. Nodes are numbered from 0 on, in the order in which they were added. The methods may be called from any goroutine.
+// A node is a Server. Its writer puts what it decides into the cluster's log before anybody sees it, and answers when a
+// majority has it; what others wrote it takes from there. Nodes are numbered from 0 on, in the order in which they were
+// added. The methods may be called from any goroutine.
 type Cluster struct {
 	cfg Config
 	log *slog.Logger
@@ -51,8 +52,8 @@ type place struct {
 	node     *clusterNode // nil while it is down
 }
 
-// GossipRewriter changes what a node tells in answer to GET /gossip: it is given the JSON of the document and returns what is sent. It
-// may lie, or wait. It is called by goroutines of the nodes, and must not call the cluster.
+// GossipRewriter changes what a node tells in answer to GET /gossip: it is given the JSON of the document and returns what
+// is sent. It may lie, or wait. It is called by goroutines of the nodes, and must not call the cluster.
 type GossipRewriter func(node int, document []byte) []byte
 
 // portStep is how far the ports of two nodes are apart that were given as numbers.
@@ -64,9 +65,9 @@ const respawn = time.Second
 // ErrNoNode says that the cluster has no node with this number, or that it does not run.
 var ErrNoNode = errors.New("no such node")
 
-// StartCluster starts a cluster. Config is that of each node: of addresses with a port the first node has that port, and each
-// other one a port that is 10 higher than the one before. There is no Config.DB: the logs are in memory. When it returns the nodes accept connections and
-// an election is under way, which takes a second or two; see WaitReady.
+// StartCluster starts a cluster. Config is that of each node: of addresses with a port the first node has that port, and
+// each other one a port that is 10 higher than the one before. There is no Config.DB: the logs are in memory. When it
+// returns the nodes accept connections and an election is under way, which takes a second or two; see WaitReady.
 func StartCluster(nodes int, cfg Config) (*Cluster, error) {
 	switch {
 	case nodes < 1:
@@ -307,8 +308,8 @@ func (c *Cluster) node(id int) (*clusterNode, error) {
 	return c.places[id].node, nil
 }
 
-// Kill ends a node as the end of its process would: its connections are closed, and what it has not sent is lost. Its log stays, for the
-// next Start.
+// Kill ends a node as the end of its process would: its connections are closed, and what it has not sent is lost. Its log
+// stays, for the next Start.
 func (c *Cluster) Kill(id int) error {
 	n, err := c.node(id)
 	if err != nil {
@@ -317,7 +318,8 @@ func (c *Cluster) Kill(id int) error {
 	return c.end(id, n)
 }
 
-// Pause stops a node as SIGSTOP would a process: its connections stay, what is sent to it waits, and it sends nothing, until Resume.
+// Pause stops a node as SIGSTOP would a process: its connections stay, what is sent to it waits, and it sends nothing, until
+// Resume.
 func (c *Cluster) Pause(id int) error {
 	n, err := c.node(id)
 	if err != nil {
@@ -341,8 +343,8 @@ func (c *Cluster) Resume(id int) error {
 	return nil
 }
 
-// Partition cuts nodes off from all others, until Heal: these see each other. Clients reach all of them as before. A leader on the side without
-// a majority goes on for some seconds.
+// Partition cuts nodes off from all others, until Heal: these see each other. Clients reach all of them as before. A leader
+// on the side without a majority goes on for some seconds.
 func (c *Cluster) Partition(ids ...int) error {
 	w := c.lock()
 	defer c.unlock()
@@ -375,8 +377,8 @@ func (c *Cluster) Prefer(id, priority int) error {
 // AddClone starts one more node, which has the log and is counted in no majority, and returns its number.
 func (c *Cluster) AddClone() (int, error) { return c.add(false) }
 
-// AddReadOnlyReplica starts one more node, which has the log and takes no writes, and returns its number. Servers have such from
-// version 20 on.
+// AddReadOnlyReplica starts one more node, which has the log and takes no writes, and returns its number. Servers have such
+// from version 20 on.
 func (c *Cluster) AddReadOnlyReplica() (int, error) { return c.add(true) }
 
 func (c *Cluster) add(readOnly bool) (int, error) {
@@ -414,7 +416,8 @@ func (c *Cluster) Runs(id int) bool {
 	return err == nil
 }
 
-// Leader returns the node that leads, and false when nobody does. Of two that both believe it is the one that was elected last.
+// Leader returns the node that leads, and false when nobody does. Of two that both believe it is the one that was elected
+// last.
 func (c *Cluster) Leader() (int, bool) {
 	w := c.lock()
 	defer c.unlock()
@@ -431,7 +434,8 @@ func leaderOf(w *quorum.World) (leader int, ok bool) {
 	return leader, ok
 }
 
-// WaitReady returns when the cluster is as it should be: one node leads, all that run know it and have its log, and the users are there.
+// WaitReady returns when the cluster is as it should be: one node leads, all that run know it and have its log, and the
+// users are there.
 func (c *Cluster) WaitReady(ctx context.Context) error {
 	for {
 		w := c.lock()
@@ -482,8 +486,8 @@ func (c *Cluster) ready(w *quorum.World) bool {
 	return true
 }
 
-// RolledBack is an event that was called written, or shown, by a leader that had lost its majority, and that is gone: the cluster
-// went on without it.
+// RolledBack is an event that was called written, or shown, by a leader that had lost its majority, and that is gone: the
+// cluster went on without it.
 type RolledBack struct {
 	Stream string
 	Number int64

@@ -7,8 +7,8 @@ import (
 	"github.com/goeventstore/eventstore/server/internal/quorum"
 )
 
-// clusterGossip is what a node believes of the cluster: of itself as it is, of others as it has heard last. The members are in the order
-// of their internal HTTP addresses, the highest first.
+// clusterGossip is what a node believes of the cluster: of itself as it is, of others as it has heard last. The members are
+// in the order of their internal HTTP addresses, the highest first.
 func (c *httpCall) clusterGossip(n *clusterNode) httpAnswer {
 	cluster := n.cluster
 	w := cluster.lock()

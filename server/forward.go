@@ -7,8 +7,8 @@ import (
 	"github.com/goeventstore/eventstore/messages"
 )
 
-// What a node that does not lead is asked to write it forwards to the leader, with the user that it has found, and answers with what comes
-// back. Nobody knows what became of one for which nothing comes back in time.
+// What a node that does not lead is asked to write it forwards to the leader, with the user that it has found, and answers
+// with what comes back. Nobody knows what became of one for which nothing comes back in time.
 const forwardTimeout = 4300 * time.Millisecond
 
 // forwarded is a request that is with the leader.

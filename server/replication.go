@@ -12,10 +12,10 @@ import (
 	"github.com/goeventstore/eventstore/server/internal/store"
 )
 
-// replication is what the writer of a node of a cluster has beside that of a server of its own. What the leader's writer decides is staged in
-// its store and proposed to the cluster, and neither shown nor answered before a majority has it; meanwhile it goes on, so that
-// many proposals may wait. What is not answered in time is told so, and may be committed all the same. The writers of other nodes stage
-// what is committed, and forward what they are asked to write.
+// replication is what the writer of a node of a cluster has beside that of a server of its own. What the leader's writer
+// decides is staged in its store and proposed to the cluster, and neither shown nor answered before a majority has it;
+// meanwhile it goes on, so that many proposals may wait. What is not answered in time is told so, and may be committed all
+// the same. The writers of other nodes stage what is committed, and forward what they are asked to write.
 //
 // All of it happens under the cluster's lock, so that no writer works with a log that is not the one that there is.
 type replication struct {
@@ -128,8 +128,8 @@ func (w *writer) follow(s *quorum.Status) error {
 	return nil
 }
 
-// show shows proposals up to an entry, and answers those who wait for them. Who did not get what was asked for is told only if nothing that this depends on
-// can be lost any more.
+// show shows proposals up to an entry, and answers those who wait for them. Who did not get what was asked for is told only
+// if nothing that this depends on can be lost any more.
 func (w *writer) show(entries int, committed bool) {
 	r := w.replication
 	for len(r.proposals) > 0 && r.proposals[0].entries <= entries {
@@ -154,8 +154,8 @@ func (w *writer) show(entries int, committed bool) {
 	r.node.shown.Store(int64(r.shown))
 }
 
-// deposed is a leader that leads no more. As a real one it shows all that it has and calls it written, although it may be lost: no majority
-// has it.
+// deposed is a leader that leads no more. As a real one it shows all that it has and calls it written, although it may be
+// lost: no majority has it.
 func (w *writer) deposed() {
 	r := w.replication
 	r.leads = false

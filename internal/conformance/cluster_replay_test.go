@@ -35,8 +35,8 @@ func (n clusterNode) Dial(ctx context.Context, network, addr string) (net.Conn, 
 	return n.network.Dial(ctx, network, addr)
 }
 
-// replayCluster plays a recording of a cluster to an embedded one, in virtual time. The names of its connections tell what the node was: a
-// master, a slave, a clone, or one that was alone.
+// replayCluster plays a recording of a cluster to an embedded one, in virtual time. The names of its connections tell what
+// the node was: a master, a slave, a clone, or one that was alone.
 func replayCluster(t *testing.T, rec *recording, lines []line) (p *playing) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {

@@ -22,8 +22,8 @@ const (
 	endNode = "EVENTSTORE_TEST_CLUSTER_END"
 )
 
-// clusterNodes is a target for the cluster, the embedded one or the real one that the environment names, and its living members, the leader
-// first and at least one follower. The node that has a TCP address is ended by end.
+// clusterNodes is a target for the cluster, the embedded one or the real one that the environment names, and its living
+// members, the leader first and at least one follower. The node that has a TCP address is ended by end.
 func clusterNodes(t *testing.T) (target string, members []cluster.Member, end func(tcp string)) {
 	t.Helper()
 	seeds := os.Getenv(realCluster)
@@ -113,8 +113,8 @@ func TestClusterRoles(t *testing.T) {
 	}
 }
 
-// TestClusterLosesItsLeader: a writer with exact versions and a subscription go on with the next leader, and nothing is lost or
-// stored twice.
+// TestClusterLosesItsLeader: a writer with exact versions and a subscription go on with the next leader, and nothing is lost
+// or stored twice.
 func TestClusterLosesItsLeader(t *testing.T) {
 	if os.Getenv(endNode) == "" && os.Getenv(realCluster) != "" {
 		cannot(t, "it ends the leader of the cluster: %s names a command that does, with the node's TCP address", endNode)

@@ -9,8 +9,9 @@
 // it is known to be committed; and the last epoch that it has promised to take part in. In memory: its state, who it takes
 // for the leader, and what it believes of every other node, which is its gossip.
 //
-// Nodes know of each other by messages alone. A message takes linkDelay; between two nodes they keep their order. It is lost when the two are cut apart
-// or the receiver is down, and waits while the receiver is paused. That a node is gone is not known but noticed, some time later.
+// Nodes know of each other by messages alone. A message takes linkDelay; between two nodes they keep their order. It is lost
+// when the two are cut apart or the receiver is down, and waits while the receiver is paused. That a node is gone is not
+// known but noticed, some time later.
 //
 // # The log
 //
@@ -26,9 +27,9 @@
 //
 // A node that knows no living leader, and sees a majority, becomes a coordinator after a while. It asks all for a promise to
 // take part in a new epoch and in none before; a node promises each epoch once. Of those that promised, when they are a
-// majority, the one leads that has the newest log: by the epoch of the last entry, then by length, then who leads
-// already, then by priority, then by instance. So what was committed is in the log of every leader. A leader that is there stays, which
-// is what happens when a node joins, and only the epoch's number rises.
+// majority, the one leads that has the newest log: by the epoch of the last entry, then by length, then who leads already,
+// then by priority, then by instance. So what was committed is in the log of every leader. A leader that is there stays,
+// which is what happens when a node joins, and only the epoch's number rises.
 //
 //	Unknown      nobody is known to lead; also a leader that saw no majority for quorumGrace
 //	PreMaster    elected, and what it has inherited is not committed yet

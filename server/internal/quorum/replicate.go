@@ -171,8 +171,8 @@ func (n *node) caughtUp() {
 	}))
 }
 
-// RolledBack are the events that a leader without a majority has shown, and called written, and that are not in the log of the
-// leader that there is now, or was last. One that was written again after that is here too, with the number that it had.
+// RolledBack are the events that a leader without a majority has shown, and called written, and that are not in the log of
+// the leader that there is now, or was last. One that was written again after that is here too, with the number that it had.
 func (w *World) RolledBack() []store.Record {
 	kept := make(map[*Entry]bool)
 	var newest *node

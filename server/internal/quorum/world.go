@@ -10,7 +10,8 @@ import (
 	"github.com/goeventstore/eventstore/server/internal/store"
 )
 
-// Host is who runs the servers of the nodes. Its methods are called while the World is at work: they must not call it, nor wait.
+// Host is who runs the servers of the nodes. Its methods are called while the World is at work: they must not call it, nor
+// wait.
 type Host interface {
 	// Changed says that the server of a node should look at what the World has for it.
 	Changed(node int)
@@ -18,8 +19,8 @@ type Host interface {
 	Restart(node int)
 }
 
-// World is a cluster. Its methods belong to one goroutine at a time. At the end of each that changes something Next says when the
-// World is to be Advanced.
+// World is a cluster. Its methods belong to one goroutine at a time. At the end of each that changes something Next says
+// when the World is to be Advanced.
 type World struct {
 	host   Host
 	now    time.Time
@@ -102,8 +103,8 @@ func New(size int, seed uint64, now time.Time, host Host) *World {
 	return w
 }
 
-// Add adds a node, which is down, and returns its number. The first ones are those that count; others are clones, or there to be
-// read alone.
+// Add adds a node, which is down, and returns its number. The first ones are those that count; others are clones, or there
+// to be read alone.
 func (w *World) Add(readOnly bool) int {
 	n := &node{
 		world: w, id: len(w.nodes), votes: len(w.nodes) < w.size, readOnly: readOnly,
