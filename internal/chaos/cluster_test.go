@@ -209,7 +209,7 @@ func (p *clusterPlan) run(t *testing.T, connect clusterClient) (h *clusterHistor
 		for _, stream := range p.streams {
 			h.handled[stream] = map[string]bool{}
 			require.NoError(t, persistent.Create(t.Context(), s.Client(t), stream, "g", persistent.DefaultSettings()))
-			followers.Go(func() { h.handle(following, t, s.Client(t), stream) })
+			followers.Go(func() { h.handle(following, t, s.Client(t), stream) }) //nolint:contextcheck // the test's
 			followers.Go(func() { h.follow(following, t, s.Client(t), stream) }) //nolint:contextcheck // the test's
 		}
 		workers.Wait()
