@@ -163,26 +163,11 @@ func (s *ClusterServer) Dial(ctx context.Context, network, addr string) (net.Con
 // after those that it needs itself. A failure to connect ends the test.
 func (s *ClusterServer) Client(tb testing.TB, opts ...eventstore.Option) *eventstore.Client {
 	tb.Helper()
-	return s.client(tb, s.URL(), opts)
+	return connect(tb, s.Dial, s.URL(), opts)
 }
 
 // ClientOf is Client for NodeURL.
 func (s *ClusterServer) ClientOf(tb testing.TB, id int, opts ...eventstore.Option) *eventstore.Client {
 	tb.Helper()
-	return s.client(tb, s.NodeURL(id), opts)
-}
-
-func (s *ClusterServer) client(tb testing.TB, target string, opts []eventstore.Option) *eventstore.Client {
-	tb.Helper()
-	all := append([]eventstore.Option{eventstore.WithDialer(s.Dial)}, opts...)
-	c, err := eventstore.Connect(tb.Context(), target, all...)
-	if err != nil {
-		tb.Fatalf("eventstoretest: %v", err)
-	}
-	tb.Cleanup(func() {
-		if err := c.Close(); err != nil {
-			tb.Errorf("eventstoretest: close the client: %v", err)
-		}
-	})
-	return c
+	return connect(tb, s.Dial, s.NodeURL(id), opts)
 }

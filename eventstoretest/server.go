@@ -178,8 +178,16 @@ func (s *Server) Dial(ctx context.Context, network, addr string) (net.Conn, erro
 // come after those that it needs itself. A failure to connect ends the test.
 func (s *Server) Client(tb testing.TB, opts ...eventstore.Option) *eventstore.Client {
 	tb.Helper()
-	all := append([]eventstore.Option{eventstore.WithDialer(s.Dial)}, opts...)
-	c, err := eventstore.Connect(tb.Context(), s.URL(), all...)
+	return connect(tb, s.Dial, s.URL(), opts)
+}
+
+// connect returns a client that is closed when the test ends.
+func connect(
+	tb testing.TB, dial func(ctx context.Context, network, addr string) (net.Conn, error), target string, opts []eventstore.Option,
+) *eventstore.Client {
+	tb.Helper()
+	all := append([]eventstore.Option{eventstore.WithDialer(dial)}, opts...)
+	c, err := eventstore.Connect(tb.Context(), target, all...)
 	if err != nil {
 		tb.Fatalf("eventstoretest: %v", err)
 	}
