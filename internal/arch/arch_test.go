@@ -71,6 +71,9 @@ var table = []row{
 		".", "messages", "cluster", "conn", "subscription", "persistent", "listener", "admin",
 		"server", "eventstoretest", "internal/memnet", "internal/faultnet",
 	}},
+	{pkg: "internal/chaos/followers", imports: []string{
+		".", "subscription", "listener", "listener/boltstore", "server", "internal/memnet", "internal/faultnet",
+	}},
 	{pkg: "internal/arch"},
 	{pkg: "internal/apidump"},
 	{pkg: "internal/acceptance"},

@@ -1,0 +1,278 @@
+package followers
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/bbolt"
+
+	"github.com/goeventstore/eventstore"
+	"github.com/goeventstore/eventstore/listener"
+	"github.com/goeventstore/eventstore/subscription"
+)
+
+// now reports each n-th time.
+func now(n int) func() bool {
+	count := 0
+	return func() bool { count++; return count%n == 0 }
+}
+
+// skipping loses an event now and then.
+type skipping struct {
+	receiver
+	now func() bool
+}
+
+func (s *skipping) Recv(ctx context.Context) (eventstore.ResolvedEvent, error) {
+	if e, err := s.receiver.Recv(ctx); err != nil || !s.now() {
+		return e, err
+	}
+	return s.receiver.Recv(ctx)
+}
+
+// repeating gives an event twice now and then.
+type repeating struct {
+	receiver
+	now  func() bool
+	last *eventstore.ResolvedEvent
+}
+
+func (s *repeating) Recv(ctx context.Context) (eventstore.ResolvedEvent, error) {
+	if s.last != nil {
+		e := *s.last
+		s.last = nil
+		return e, nil
+	}
+	e, err := s.receiver.Recv(ctx)
+	if err == nil && s.now() {
+		s.last = &e
+	}
+	return e, err
+}
+
+// hanging gives nothing any more after a while.
+type hanging struct {
+	receiver
+	now func() bool
+}
+
+func (s *hanging) Recv(ctx context.Context) (eventstore.ResolvedEvent, error) {
+	if s.now() {
+		<-ctx.Done()
+		return eventstore.ResolvedEvent{}, ctx.Err()
+	}
+	return s.receiver.Recv(ctx)
+}
+
+// garbling lends an event's memory to somebody else.
+type garbling struct {
+	receiver
+	now func() bool
+}
+
+func (s *garbling) Recv(ctx context.Context) (eventstore.ResolvedEvent, error) {
+	e, err := s.receiver.Recv(ctx)
+	if err == nil && s.now() {
+		e = e.Clone()
+		e.Event.Data[0]++
+	}
+	return e, err
+}
+
+// ahead saves the place behind the event that comes next.
+type ahead struct{ listener.Store }
+
+func (s ahead) Save(ctx context.Context, name string, at eventstore.From) error {
+	if n, ok := at.Number(); ok {
+		at = eventstore.After(n + 1)
+	}
+	return s.Store.Save(ctx, name, at)
+}
+
+// effectsFirst commits the effects and then, in a transaction of its own, the checkpoint.
+type effectsFirst struct{ listener.TxStore[*bbolt.Tx] }
+
+type boltDo = func(tx *bbolt.Tx, at eventstore.From) (eventstore.From, error)
+
+func (s effectsFirst) InTx(ctx context.Context, name string, do boltDo) error {
+	var next eventstore.From
+	err := s.TxStore.InTx(ctx, name, func(tx *bbolt.Tx, at eventstore.From) (_ eventstore.From, err error) {
+		next, err = do(tx, at)
+		return at, err
+	})
+	if err != nil {
+		return err
+	}
+	return s.Save(ctx, name, next)
+}
+
+// checkpointFirst does it the other way around.
+type checkpointFirst struct{ listener.TxStore[*bbolt.Tx] }
+
+func (s checkpointFirst) InTx(ctx context.Context, name string, do boltDo) error {
+	rehearsed := errors.New("rehearsed")
+	var at, next eventstore.From
+	err := s.TxStore.InTx(ctx, name, func(tx *bbolt.Tx, from eventstore.From) (_ eventstore.From, err error) {
+		at = from
+		if next, err = do(tx, at); err == nil {
+			err = rehearsed
+		}
+		return next, err
+	})
+	if !errors.Is(err, rehearsed) {
+		return err
+	}
+	if err := s.Save(ctx, name, next); err != nil {
+		return err
+	}
+	return s.TxStore.InTx(ctx, name, func(tx *bbolt.Tx, now eventstore.From) (eventstore.From, error) {
+		_, err := do(tx, at)
+		return now, err
+	})
+}
+
+// unlocked looks at the checkpoint before its transaction, and believes that it is the only one.
+type unlocked struct{ listener.TxStore[*bbolt.Tx] }
+
+func (s unlocked) InTx(ctx context.Context, name string, do boltDo) error {
+	at, err := s.Load(ctx, name)
+	if err != nil && !errors.Is(err, listener.ErrNoCheckpoint) {
+		return err
+	}
+	return s.TxStore.InTx(ctx, name, func(tx *bbolt.Tx, _ eventstore.From) (eventstore.From, error) { return do(tx, at) })
+}
+
+// The same for those whose effects are in transactions.
+func TestABrokenTransactionIsCaught(t *testing.T) {
+	for name, tt := range map[string]struct {
+		kind    string
+		between func(listener.TxStore[*bbolt.Tx]) listener.TxStore[*bbolt.Tx]
+	}{
+		"the effects are committed first":   {inOneBolt, func(s listener.TxStore[*bbolt.Tx]) listener.TxStore[*bbolt.Tx] { return effectsFirst{s} }},
+		"the checkpoint is committed first": {inOneBolt, func(s listener.TxStore[*bbolt.Tx]) listener.TxStore[*bbolt.Tx] { return checkpointFirst{s} }},
+		"the checkpoint is not locked":      {inBoltByTwo, func(s listener.TxStore[*bbolt.Tx]) listener.TxStore[*bbolt.Tx] { return unlocked{s} }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			requireCaught(t, tt.kind, "effect", func(k *Kind) {
+				k.Prepare = func(r *Run) Follower {
+					d := openBolt(r)
+					d.between = tt.between
+					return d.Follower(Rules{})
+				}
+			})
+		})
+	}
+}
+
+// requireCaught runs plans until one is failed as it should be.
+func requireCaught(t *testing.T, kind string, want string, breaks func(k *Kind)) {
+	t.Helper()
+	const plans = 30
+	for seed := range uint64(plans) {
+		for _, k := range Kinds() {
+			if k.Name != kind {
+				continue
+			}
+			breaks(k)
+			wrong := play(t, k, seed).check()
+			if wrong == "" {
+				continue
+			}
+			require.Contains(t, wrong, want)
+			first, _, _ := strings.Cut(wrong, "\n")
+			t.Logf("caught by plan %d: %s", seed, first)
+			return
+		}
+	}
+	t.Fatalf("%d plans passed", plans)
+}
+
+// The same plans that the real ones pass tell that these do not work.
+func TestABrokenFollowerIsCaught(t *testing.T) {
+	swallow := errors.New("not now")
+	for name, tt := range map[string]struct {
+		kind, want string
+		layers     layers
+	}{
+		"a subscription loses events": {"catch-up", "has not handled", layers{
+			subscription: func(s receiver) receiver { return &skipping{s, now(9)} },
+		}},
+		"a live subscription loses events": {"live", "has not handled", layers{
+			subscription: func(s receiver) receiver { return &skipping{s, now(9)} },
+		}},
+		"a subscription repeats events": {"catch-up", "again", layers{
+			subscription: func(s receiver) receiver { return &repeating{receiver: s, now: now(9)} },
+		}},
+		"a subscription hangs": {"catch-up", "does not come to the end", layers{
+			subscription: func(s receiver) receiver { return &hanging{s, now(9)} },
+		}},
+		"a subscription overwrites events": {"catch-up", "which is not there", layers{
+			subscription: func(s receiver) receiver { return &garbling{s, now(9)} },
+		}},
+		"a subscription catches up twice": {"catch-up", "caught up twice", layers{notices: twice(subscription.CaughtUp)}},
+		"a subscription falls twice":      {"catch-up", "was not there", layers{notices: twice(subscription.FellBehind)}},
+		"a subscription catches up too soon": {"catch-up", "caught up without", layers{
+			notices: func(told func(subscription.Notice)) func(subscription.Notice) {
+				return func(n subscription.Notice) {
+					told(n)
+					if n.Kind == subscription.Resubscribed {
+						told(subscription.Notice{Kind: subscription.CaughtUp})
+					}
+				}
+			},
+		}},
+		"a listener loses events": {"listener in memory", "has not handled", layers{
+			handler: func(h listener.Handler) listener.Handler {
+				skip := now(9)
+				return func(ctx context.Context, e eventstore.ResolvedEvent) error {
+					if skip() {
+						return nil
+					}
+					return h(ctx, e)
+				}
+			},
+		}},
+		"a listener takes a failure for a success": {"listener in memory", "has not handled", layers{
+			handler: func(h listener.Handler) listener.Handler {
+				return func(ctx context.Context, e eventstore.ResolvedEvent) error {
+					if err := h(ctx, e); !errors.Is(err, errBadDay) {
+						return err
+					}
+					return nil
+				}
+			},
+		}},
+		"a listener repeats events": {"listener with files", "again", layers{
+			handler: func(h listener.Handler) listener.Handler {
+				again := now(9)
+				return func(ctx context.Context, e eventstore.ResolvedEvent) error {
+					if err := h(ctx, e); err != nil || !again() {
+						return err
+					}
+					return swallow
+				}
+			},
+		}},
+		"a checkpoint is ahead": {"listener in memory", "nobody has handled", layers{
+			store: func(s listener.Store) listener.Store { return ahead{s} },
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			requireCaught(t, tt.kind, tt.want, func(k *Kind) { k.between = tt.layers })
+		})
+	}
+}
+
+func twice(kind subscription.Kind) func(told func(subscription.Notice)) func(subscription.Notice) {
+	return func(told func(subscription.Notice)) func(subscription.Notice) {
+		return func(n subscription.Notice) {
+			told(n)
+			if n.Kind == kind {
+				told(n)
+			}
+		}
+	}
+}

@@ -1,0 +1,210 @@
+package followers
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"path/filepath"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/bbolt"
+
+	"github.com/goeventstore/eventstore"
+	"github.com/goeventstore/eventstore/listener"
+	"github.com/goeventstore/eventstore/listener/boltstore"
+	"github.com/goeventstore/eventstore/subscription"
+)
+
+const (
+	inOneBolt   = "transactions in bbolt"
+	inBoltByTwo = "transactions in bbolt by two processes"
+)
+
+// Kinds are those of this module.
+func Kinds() []*Kind {
+	numbered := []Source{AStream, AStream, ACategory}
+	return []*Kind{
+		{Name: "catch-up", Sources: numbered, Processes: 2, Prepare: subscribing(Rules{Once: true})},
+		{Name: "live", Sources: numbered, Processes: 2, Prepare: subscribing(Rules{Once: true, Live: true})},
+		{Name: "listener in memory", Sources: numbered, Prepare: inMemory},
+		{Name: "listener from the end", Sources: numbered, Prepare: fromTheEnd},
+		{Name: "listener with files", Sources: numbered, Prepare: inFiles},
+		{Name: inOneBolt, Sources: numbered, Prepare: inBolt},
+		{Name: inBoltByTwo, Sources: numbered, Processes: 2, Prepare: inBolt},
+	}
+}
+
+// from is where one begins who has no place yet.
+func (r Rules) from() eventstore.From {
+	if r.Live {
+		return eventstore.End
+	}
+	return eventstore.Start
+}
+
+// subscribing follows by subscriptions, each of which goes on where the last one of its process came.
+func subscribing(rules Rules) func(*Run) Follower {
+	return func(*Run) Follower { return Follower{Rules: rules, Follow: subscribe} }
+}
+
+func subscribe(l *Life) error {
+	for {
+		place, ok := l.Remembered(l.Name())
+		if !ok {
+			place = l.rules.from()
+		}
+		var leg *Leg
+		cfg := subscription.Config{
+			Stream: l.source.Stream, From: place, Buffer: 1 + l.Draw(20), PageSize: 1 + l.Draw(20),
+			OnNotice: put(l.kind.between.notices, func(n subscription.Notice) { leg.Notice(n) }),
+		}
+		if !place.IsEnd() {
+			leg = l.Begin(l.Name(), place)
+		}
+		sub, err := subscription.Open(l.Context, l.Client, cfg)
+		if err != nil {
+			return unlessOver(l.Context, err)
+		}
+		if place.IsEnd() {
+			leg = l.Begin(l.Name(), sub.Checkpoint())
+		}
+		err = receive(l, leg, put[receiver](l.kind.between.subscription, sub))
+		_ = sub.Close() // which returns nil
+		if err != nil {
+			return unlessOver(l.Context, err)
+		}
+	}
+}
+
+// receiver is what is used of a subscription.
+type receiver interface {
+	Recv(ctx context.Context) (eventstore.ResolvedEvent, error)
+}
+
+// receive takes events until the process has had enough of this subscription.
+func receive(l *Life, leg *Leg, sub receiver) error {
+	for {
+		ctx, cancel := l.Context, func() {}
+		if l.Draw(10) == 0 { // to come back after a wait
+			ctx, cancel = context.WithTimeout(l.Context, time.Duration(l.Draw(1000))*time.Millisecond)
+		}
+		e, err := sub.Recv(ctx)
+		over := ctx.Err() != nil
+		cancel()
+		switch {
+		case err != nil && over && l.Context.Err() == nil:
+			continue
+		case err != nil:
+			return err
+		}
+		if !l.gets(leg, e) {
+			return l.Context.Err() // nil: it subscribes again
+		}
+	}
+}
+
+// gets reports whether the process gets through with an event.
+func (l *Life) gets(leg *Leg, e eventstore.ResolvedEvent) (ok bool) {
+	defer func() {
+		if v := recover(); v != nil && v != any(errPanic) {
+			panic(v)
+		}
+	}()
+	return l.Work(l.Context, leg, []eventstore.ResolvedEvent{e}, nil) == nil
+}
+
+// unlessOver is an error of a life that was to go on.
+func unlessOver(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+// config is that of a listener, with all that may vary.
+func (l *Life) config() listener.Config {
+	return listener.Config{
+		Name: l.Name(), Stream: l.source.Stream, From: l.rules.from(),
+		SaveEvery: 1 + l.Draw(20), SaveAfter: time.Duration(1+l.Draw(2000)) * time.Millisecond,
+		Backoff:  func() backoff.BackOff { return backoff.NewConstantBackOff(100 * time.Millisecond) },
+		OnNotice: put(l.kind.between.notices, func(n subscription.Notice) { l.Leg().Notice(n) }),
+	}
+}
+
+// run runs a listener until the life is over.
+func (l *Life) run(lis *listener.Listener, err error) error {
+	if err != nil {
+		return err
+	}
+	return lis.Run(l.Context)
+}
+
+// handle is a listener's handler.
+func (l *Life) handle(ctx context.Context, e eventstore.ResolvedEvent) error {
+	return l.Work(ctx, l.Leg(), []eventstore.ResolvedEvent{e}, nil)
+}
+
+// listening follows by a listener with this store.
+func listening(rules Rules, store func(l *Life) listener.Store, at func(ctx context.Context) (eventstore.From, error)) Follower {
+	return Follower{Rules: rules, Checkpoint: at, Follow: func(l *Life) error {
+		cfg := l.config()
+		cfg.Store = put(l.kind.between.store, l.Store(store(l)))
+		return l.run(listener.New(l.Client, cfg, put(l.kind.between.handler, l.handle)))
+	}}
+}
+
+// kept follows by a listener with a store that is kept over the lives of its process.
+func kept(rules Rules, s listener.Store) Follower {
+	return listening(rules, func(*Life) listener.Store { return s }, func(ctx context.Context) (eventstore.From, error) {
+		return s.Load(ctx, "p0")
+	})
+}
+
+func inMemory(*Run) Follower { return kept(Rules{}, listener.MemoryStore()) }
+
+func fromTheEnd(*Run) Follower { return kept(Rules{Live: true}, listener.MemoryStore()) }
+
+func inFiles(r *Run) Follower { return kept(Rules{}, listener.FileStore(r.T.TempDir())) }
+
+var effects = []byte("effects")
+
+func inBolt(r *Run) Follower { return openBolt(r).Follower(Rules{}) }
+
+func openBolt(r *Run) Transactional[*bbolt.Tx] {
+	db, err := bbolt.Open(filepath.Join(r.T.TempDir(), "db"), 0o600, &bbolt.Options{NoSync: true, NoFreelistSync: true})
+	require.NoError(r.T, err)
+	r.T.Cleanup(func() { require.NoError(r.T, db.Close()) })
+	store, err := boltstore.New(db, "checkpoints")
+	require.NoError(r.T, err)
+	return Transactional[*bbolt.Tx]{
+		Store: store, Turns: make(chan struct{}, 1),
+		Apply: func(tx *bbolt.Tx, e Effect) error {
+			b, err := tx.CreateBucketIfNotExists(effects)
+			if err != nil {
+				return err
+			}
+			n, err := b.NextSequence()
+			if err != nil {
+				return err
+			}
+			value, err := json.Marshal(e)
+			return errors.Join(err, b.Put(binary.BigEndian.AppendUint64(nil, n), value))
+		},
+		Read: func(tx *bbolt.Tx) (all []Effect, err error) {
+			b := tx.Bucket(effects)
+			if b == nil {
+				return nil, nil
+			}
+			err = b.ForEach(func(_, value []byte) error {
+				var e Effect
+				err := json.Unmarshal(value, &e)
+				all = append(all, e)
+				return err
+			})
+			return all, err
+		},
+	}
+}
