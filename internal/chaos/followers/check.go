@@ -250,8 +250,8 @@ func (c *checker) ends(p *progress, e *entry, each func(int, *state)) string {
 	p.atOnce--
 	for _, s := range e.events {
 		i, err := c.index(s.behind)
-		if err != nil || p.states[i-1] == nil {
-			return fmt.Sprintf("it has handled %s, which it did not get: %v", s.text, err)
+		if err != nil || p.states[i-1] == nil || c.truth[i-1] != s {
+			return fmt.Sprintf("it is done with %s, which it did not get: %v", s.text, err)
 		}
 		p.states[i-1].underWay = false
 		each(i-1, p.states[i-1])

@@ -25,15 +25,18 @@ const (
 
 // Kinds are those of this module.
 func Kinds() []*Kind {
-	numbered := []Source{AStream, AStream, ACategory}
+	unfiltered := []Source{AStream, AStream, ACategory, Everything}
 	return []*Kind{
-		{Name: "catch-up", Sources: numbered, Processes: 2, Prepare: subscribing(Rules{Once: true})},
-		{Name: "live", Sources: numbered, Processes: 2, Prepare: subscribing(Rules{Once: true, Live: true})},
-		{Name: "listener in memory", Sources: numbered, Prepare: inMemory},
-		{Name: "listener from the end", Sources: numbered, Prepare: fromTheEnd},
-		{Name: "listener with files", Sources: numbered, Prepare: inFiles},
-		{Name: inOneBolt, Sources: numbered, Prepare: inBolt},
-		{Name: inBoltByTwo, Sources: numbered, Processes: 2, Prepare: inBolt},
+		{Name: "catch-up", Sources: []Source{AStream, ACategory, SomeOfAStream}, Processes: 2, Prepare: subscribing(Rules{Once: true})},
+		{Name: "live", Sources: []Source{AStream, ACategory, SomeOfAStream}, Processes: 2, Prepare: subscribing(Rules{Once: true, Live: true})},
+		{Name: "$all", Sources: []Source{Everything}, Processes: 2, Prepare: subscribing(Rules{Once: true})},
+		{Name: "$all with a filter", Sources: []Source{SomeStreams, SomeTypes}, Processes: 2, Prepare: subscribing(Rules{Once: true})},
+		{Name: "$all live", Sources: []Source{Everything, SomeStreams, SomeTypes}, Processes: 2, Prepare: subscribing(Rules{Once: true, Live: true})},
+		{Name: "listener in memory", Sources: unfiltered, Prepare: inMemory},
+		{Name: "listener from the end", Sources: unfiltered, Prepare: fromTheEnd},
+		{Name: "listener with files", Sources: unfiltered, Prepare: inFiles},
+		{Name: inOneBolt, Sources: unfiltered, Prepare: inBolt},
+		{Name: inBoltByTwo, Sources: unfiltered, Processes: 2, Prepare: inBolt},
 	}
 }
 
@@ -58,7 +61,7 @@ func subscribe(l *Life) error {
 		}
 		var leg *Leg
 		cfg := subscription.Config{
-			Stream: l.source.Stream, From: place, Buffer: 1 + l.Draw(20), PageSize: 1 + l.Draw(20),
+			Stream: l.source.Stream, Filter: l.source.Filter, From: place, Borrowed: l.Draw(2) == 0, Buffer: 1 + l.Draw(20), PageSize: 1 + l.Draw(20),
 			OnNotice: put(l.kind.between.notices, func(n subscription.Notice) { leg.Notice(n) }),
 		}
 		if !place.IsEnd() {
@@ -71,7 +74,7 @@ func subscribe(l *Life) error {
 		if place.IsEnd() {
 			leg = l.Begin(l.Name(), sub.Checkpoint())
 		}
-		err = receive(l, leg, put[receiver](l.kind.between.subscription, sub))
+		err = receive(l, leg, put[receiver](l.kind.between.subscription, sub), cfg.Borrowed)
 		_ = sub.Close() // which returns nil
 		if err != nil {
 			return unlessOver(l.Context, err)
@@ -85,7 +88,16 @@ type receiver interface {
 }
 
 // receive takes events until the process has had enough of this subscription.
-func receive(l *Life, leg *Leg, sub receiver) error {
+func receive(l *Life, leg *Leg, sub receiver, borrowed bool) error {
+	var kept []eventstore.ResolvedEvent
+	var seen []sight
+	defer func() {
+		for i, e := range kept {
+			if s := see(e); s != seen[i] && !l.isDead() {
+				l.problem("%v has kept %s, which is %s now", leg, seen[i].text, s.text)
+			}
+		}
+	}()
 	for {
 		ctx, cancel := l.Context, func() {}
 		if l.Draw(10) == 0 { // to come back after a wait
@@ -99,6 +111,9 @@ func receive(l *Life, leg *Leg, sub receiver) error {
 			continue
 		case err != nil:
 			return err
+		}
+		if !borrowed {
+			kept, seen = append(kept, e), append(seen, see(e))
 		}
 		if !l.gets(leg, e) {
 			return l.Context.Err() // nil: it subscribes again

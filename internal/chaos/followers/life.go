@@ -204,6 +204,9 @@ func (l *Life) Work(ctx context.Context, leg *Leg, events []eventstore.ResolvedE
 		leg.tell(entry{verb: failed, events: seen, text: err.Error()})
 		return err
 	}
+	for i, e := range events {
+		seen[i] = see(e) // again: nobody else has used its memory meanwhile
+	}
 	leg.tell(entry{verb: finished, events: seen, place: seen[len(seen)-1].behind})
 	return nil
 }

@@ -363,9 +363,15 @@ func (r *Run) read() (all []sight) {
 	if r.source.projections {
 		require.NoError(r.T, r.host.srv.WaitForProjections(r.T.Context()))
 	}
-	for e, err := range r.sound.ReadStream(r.T.Context(), r.source.Stream, eventstore.Start) {
+	log := r.sound.ReadStream(r.T.Context(), r.source.Stream, eventstore.Start)
+	if r.source.Stream == eventstore.All {
+		log = r.sound.ReadAll(r.T.Context(), eventstore.Start)
+	}
+	for e, err := range log {
 		require.NoError(r.T, err)
-		all = append(all, see(e))
+		if e.Event != nil && r.source.wants(e.Event.Stream, e.Event.Type) {
+			all = append(all, see(e))
+		}
 	}
 	return all
 }
