@@ -1,6 +1,7 @@
 package followers
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -234,7 +235,7 @@ func (c *checker) handed(f *followed, p *progress, e *entry) string {
 			return fmt.Sprintf("it gets %s again, which it has handled", s.text)
 		}
 		for j := p.first; j < i && !c.rules.Effects; j++ {
-			if c.rules.Keyed && c.truth[j].stream != s.stream {
+			if c.rules.Keyed && c.truth[j].stream != s.stream || !e.leg.wants(c.truth[j]) {
 				continue
 			}
 			if before := p.states[j]; before == nil || !before.done && !slices.Contains(e.events, c.truth[j]) {
@@ -259,22 +260,26 @@ func (c *checker) ends(p *progress, e *entry, each func(int, *state)) string {
 	return ""
 }
 
-// missed: between the last event and the next so many are told to be lost.
+// missed: it is told how many events it will not get, and where they are.
 func (c *checker) missed(f *followed, p *progress, e *entry) string {
-	until, err := c.index(e.place)
-	if err != nil {
+	from, err := c.index(e.from)
+	until, err2 := c.index(e.place)
+	if err := errors.Join(err, err2); err != nil {
 		return err.Error()
 	}
 	var lost int64
 	for i := p.first; i < until; i++ {
-		if p.states[i] == nil {
-			p.states[i] = &state{done: true}
-			lost++
+		if p.states[i] != nil || !e.leg.wants(c.truth[i]) {
+			continue
 		}
-		f.done[i] = true
+		if i < from {
+			return fmt.Sprintf("it has missed %s, and is told that it has missed nothing before %v", c.truth[i].text, e.from)
+		}
+		p.states[i], f.done[i] = &state{done: true}, true
+		lost++
 	}
 	if lost != e.count {
-		return fmt.Sprintf("it says that it has missed %d events, these are %d", e.count, lost)
+		return fmt.Sprintf("it is told that it has missed %d events, these are %d", e.count, lost)
 	}
 	return ""
 }

@@ -32,6 +32,7 @@ func Kinds() []*Kind {
 		{Name: "$all", Sources: []Source{Everything}, Processes: 2, Prepare: subscribing(Rules{Once: true})},
 		{Name: "$all with a filter", Sources: []Source{SomeStreams, SomeTypes}, Processes: 2, Prepare: subscribing(Rules{Once: true})},
 		{Name: "$all live", Sources: []Source{Everything, SomeStreams, SomeTypes}, Processes: 2, Prepare: subscribing(Rules{Once: true, Live: true})},
+		{Name: "fan-out", Sources: []Source{AStream, ACategory}, Prepare: fanningOut},
 		{Name: "listener in memory", Sources: unfiltered, Prepare: inMemory},
 		{Name: "listener from the end", Sources: unfiltered, Prepare: fromTheEnd},
 		{Name: "listener with files", Sources: unfiltered, Prepare: inFiles},

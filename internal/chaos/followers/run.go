@@ -200,7 +200,9 @@ func (r *Run) calm() {
 		r.crew.Go(func() { <-r.live(ctx, q, true) })
 	}
 	time.Sleep(30 * time.Second / r.hurry / r.hurry)
-	r.write(r.after)
+	for there := len(r.wanted); len(r.wanted) == there; {
+		r.write(r.after)
+	}
 	r.truth = r.read()
 	for _, q := range r.running {
 		if !r.rules.Loose {

@@ -34,6 +34,7 @@ type entry struct {
 	leg    *Leg // nil for what the plan does
 	verb   verb
 	place  eventstore.From
+	from   eventstore.From // of what was missed
 	events []sight
 	notice subscription.Kind
 	count  int64
@@ -125,7 +126,7 @@ func (t *tape) String() string {
 		case told:
 			fmt.Fprintf(&b, " %v at %v", e.notice, e.place)
 		case missed:
-			fmt.Fprintf(&b, " %d until %v", e.count, e.place)
+			fmt.Fprintf(&b, " %d from %v until %v", e.count, e.from, e.place)
 		default:
 		}
 		if e.text != "" {
@@ -142,7 +143,11 @@ type Leg struct {
 	life   *Life
 	name   string // whose place in the source it moves
 	number int
+	only   string // it is to get the events of this stream alone; "" is all
 }
+
+// wants reports whether it is to get an event.
+func (l *Leg) wants(s sight) bool { return l.only == "" || s.stream == l.only }
 
 // String names it and who goes it.
 func (l *Leg) String() string {
@@ -173,7 +178,7 @@ func (l *Leg) Notice(n subscription.Notice) {
 
 // Missed tells of events that were dropped, as the follower says itself.
 func (l *Leg) Missed(count int64, from, until eventstore.From) {
-	l.tell(entry{verb: missed, count: count, place: until, text: "from " + from.String()})
+	l.tell(entry{verb: missed, count: count, from: from, place: until})
 }
 
 // Ended tells that the leg is over.
