@@ -72,7 +72,7 @@ var table = []row{
 		"server", "eventstoretest", "internal/memnet", "internal/faultnet",
 	}},
 	{pkg: "internal/chaos/followers", imports: []string{
-		".", "subscription", "listener", "listener/boltstore", "server", "internal/memnet", "internal/faultnet",
+		".", "subscription", "listener", "listener/boltstore", "server", "internal/memnet", "internal/faultnet", "internal/pause",
 	}},
 	{pkg: "internal/arch"},
 	{pkg: "internal/apidump"},

@@ -82,6 +82,23 @@ func (s *garbling) Recv(ctx context.Context) (eventstore.ResolvedEvent, error) {
 	return e, err
 }
 
+// belittling tells of fewer events than were missed.
+type belittling struct{ receiver }
+
+func (s belittling) Recv(ctx context.Context) (eventstore.ResolvedEvent, error) {
+	e, err := s.receiver.Recv(ctx)
+	if gap := new(listener.GapError); errors.As(err, &gap) {
+		gap.Dropped--
+	}
+	return e, err
+}
+
+// restless says that it has paused.
+type restless struct{}
+
+func (restless) Pause(context.Context) (eventstore.From, error) { return eventstore.Start, nil }
+func (restless) Resume(context.Context) error                   { return nil }
+
 // ahead saves the place behind the event that comes next.
 type ahead struct{ listener.Store }
 
@@ -229,6 +246,35 @@ func TestABrokenFollowerIsCaught(t *testing.T) {
 					}
 				}
 			},
+		}},
+		"a fan-out loses events": {"fan-out", "has not handled", layers{
+			subscription: func(s receiver) receiver { return &skipping{s, now(9)} },
+		}},
+		"a fan-out repeats events": {"fan-out", "again", layers{
+			subscription: func(s receiver) receiver { return &repeating{receiver: s, now: now(9)} },
+		}},
+		"a fan-out makes less of what is missed": {"fan-out", "told that it has missed", layers{
+			subscription: func(s receiver) receiver { return belittling{s} },
+		}},
+		"a pause is none": {"listener in memory", "is to rest|it saves", layers{
+			pauses: func(pauser) pauser { return restless{} },
+		}},
+		"keys are not looked at": {"listener by keys at once", "has not handled", layers{
+			config: func(cfg *listener.Config) {
+				cfg.Key = func(e eventstore.ResolvedEvent) string { return e.Event.ID.String() }
+			},
+		}},
+		"too much at once": {"listener by keys at once", "at once", layers{
+			config: func(cfg *listener.Config) { cfg.Parallel = 7 },
+		}},
+		"a batch is too large": {"listener of batches", "events at once", layers{
+			config: func(cfg *listener.Config) { cfg.SaveEvery = 2 * mostAtOnce },
+		}},
+		"a listener gives up too soon": {"listener that skips", "did not fail so often|has not handled|nobody has handled", layers{
+			config: func(cfg *listener.Config) { cfg.OnFailure = listener.RetryThenSkip(1) },
+		}},
+		"what is given up on is not kept": {"listener that skips", "is not kept", layers{
+			config: func(cfg *listener.Config) { cfg.OnFailure = listener.RetryThenPark(attempts, "elsewhere") },
 		}},
 		"a listener loses events": {"listener in memory", "has not handled", layers{
 			handler: func(h listener.Handler) listener.Handler {

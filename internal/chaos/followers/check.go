@@ -36,7 +36,7 @@ func (r *Run) check() string {
 	if wrong := r.checkEffects(); wrong != "" {
 		return wrong
 	}
-	c := checker{Run: r, followed: make(map[string]*followed), legs: make(map[*Leg]*progress)}
+	c := checker{Run: r, followed: make(map[string]*followed), legs: make(map[*Leg]*progress), resting: make(map[*Life]bool)}
 	for i := range r.tape.entries {
 		e := &r.tape.entries[i]
 		if e.leg == nil {
@@ -49,6 +49,30 @@ func (r *Run) check() string {
 	for name, f := range c.followed {
 		if i := slices.Index(f.done[f.first:], false); r.must[name] && i >= 0 && !r.rules.Effects {
 			return fmt.Sprintf("%s: nobody has handled %s", name, r.truth[f.first+i].text)
+		}
+		if wrong := c.givenUp(f); wrong != "" {
+			return name + ": " + wrong
+		}
+	}
+	return ""
+}
+
+// givenUp: what was left is kept, and nothing else is but what failed often enough.
+func (c *checker) givenUp(f *followed) string {
+	left := make(map[int]bool)
+	for _, place := range c.Run.givenUp {
+		at, err := c.index(place)
+		if err != nil || at == 0 {
+			return fmt.Sprintf("%v was given up on, which is not there: %v", place, err)
+		}
+		left[at-1] = true
+		if !f.left[at-1] {
+			return fmt.Sprintf("%s was given up on, and did not fail so often", c.truth[at-1].text)
+		}
+	}
+	for i := range f.left {
+		if !f.handled[i] && !left[i] {
+			return fmt.Sprintf("%s was given up on, and is not kept", c.truth[i].text)
 		}
 	}
 	return ""
@@ -73,14 +97,16 @@ type checker struct {
 	*Run
 	followed map[string]*followed
 	legs     map[*Leg]*progress
+	resting  map[*Life]bool
 }
 
 // followed is how far the events have come that a name is for.
 type followed struct {
-	first int // index of the first event that it is to get
-	known bool
-	done  []bool
-	saved int // what the store has for certain: all before this index
+	first         int // index of the first event that it is to get
+	known         bool
+	done          []bool // handled, or failed so often that it may be left
+	handled, left map[int]bool
+	saved         int // what the store has for certain: all before this index
 }
 
 // progress is how far a leg has come.
@@ -136,7 +162,7 @@ func (r *Run) behindOurs(n int) int {
 func (c *checker) entry(e *entry) string {
 	f, p := c.followed[e.leg.name], c.legs[e.leg]
 	if f == nil {
-		f = &followed{done: make([]bool, len(c.truth))}
+		f = &followed{done: make([]bool, len(c.truth)), handled: make(map[int]bool), left: make(map[int]bool)}
 		c.followed[e.leg.name] = f
 	}
 	if p == nil {
@@ -153,12 +179,12 @@ func (c *checker) entry(e *entry) string {
 	case handed:
 		return c.handed(f, p, e)
 	case finished:
-		return c.ends(p, e, func(i int, s *state) { s.done, f.done[i] = true, true })
+		return c.ends(p, e, func(i int, s *state) { s.done, f.done[i], f.handled[i] = true, true, true })
 	case failed:
 		return c.ends(p, e, func(i int, s *state) {
 			s.failures++
 			if c.rules.GiveUp > 0 && s.failures >= c.rules.GiveUp {
-				s.done, f.done[i] = true, true
+				s.done, f.done[i], f.left[i] = true, true, true
 			}
 		})
 	case missed:
@@ -171,6 +197,11 @@ func (c *checker) entry(e *entry) string {
 			return err.Error()
 		}
 		f.saved = at
+	case rests:
+		c.resting[e.leg.life] = true
+		return c.saves(f, p, e)
+	case resumes:
+		c.resting[e.leg.life] = false
 	case told:
 		return c.told(p, e)
 	default:
@@ -202,6 +233,9 @@ func (c *checker) handed(f *followed, p *progress, e *entry) string {
 	if len(e.events) > max(1, c.rules.Batch) {
 		return fmt.Sprintf("%d events at once", len(e.events))
 	}
+	if c.resting[e.leg.life] {
+		return fmt.Sprintf("it gets %s, and is to rest", e.events[0].text)
+	}
 	if p.atOnce++; p.atOnce > max(1, c.rules.AtOnce) {
 		return fmt.Sprintf("%d calls of the handler at once", p.atOnce)
 	}
@@ -231,7 +265,7 @@ func (c *checker) handed(f *followed, p *progress, e *entry) string {
 		case st.underWay:
 			return fmt.Sprintf("it gets %s, which it is busy with", s.text)
 		case c.rules.Effects: // it may come again, as what was done was undone
-		case st.done, c.rules.Once && f.done[i]:
+		case f.handled[i] && st.done, c.rules.Once && f.done[i]:
 			return fmt.Sprintf("it gets %s again, which it has handled", s.text)
 		}
 		for j := p.first; j < i && !c.rules.Effects; j++ {
@@ -326,7 +360,9 @@ func (c *checker) told(p *progress, e *entry) string {
 		if !p.live {
 			return "it falls behind, and was not there"
 		}
-		p.live, p.since = false, c.behindOurs(e.acked)
+		if p.live, p.since = false, 0; c.rules.Once { // else it may have happened a while ago: a listener is told when it has done what came before
+			p.since = c.behindOurs(e.acked)
+		}
 	default:
 	}
 	return ""

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -13,6 +14,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/goeventstore/eventstore"
+	"github.com/goeventstore/eventstore/internal/pause"
 	"github.com/goeventstore/eventstore/listener"
 	"github.com/goeventstore/eventstore/listener/boltstore"
 	"github.com/goeventstore/eventstore/subscription"
@@ -25,19 +27,25 @@ const (
 
 // Kinds are those of this module.
 func Kinds() []*Kind {
-	unfiltered := []Source{AStream, AStream, ACategory, Everything}
+	numbered := []Source{AStream, ACategory}
+	any := []Source{AStream, ACategory, Everything, SomeStreams, SomeTypes, SomeOfAStream}
+	mixed := []Source{ACategory, Everything, SomeStreams}
 	return []*Kind{
 		{Name: "catch-up", Sources: []Source{AStream, ACategory, SomeOfAStream}, Processes: 2, Prepare: subscribing(Rules{Once: true})},
 		{Name: "live", Sources: []Source{AStream, ACategory, SomeOfAStream}, Processes: 2, Prepare: subscribing(Rules{Once: true, Live: true})},
 		{Name: "$all", Sources: []Source{Everything}, Processes: 2, Prepare: subscribing(Rules{Once: true})},
 		{Name: "$all with a filter", Sources: []Source{SomeStreams, SomeTypes}, Processes: 2, Prepare: subscribing(Rules{Once: true})},
 		{Name: "$all live", Sources: []Source{Everything, SomeStreams, SomeTypes}, Processes: 2, Prepare: subscribing(Rules{Once: true, Live: true})},
-		{Name: "fan-out", Sources: []Source{AStream, ACategory}, Prepare: fanningOut},
-		{Name: "listener in memory", Sources: unfiltered, Prepare: inMemory},
-		{Name: "listener from the end", Sources: unfiltered, Prepare: fromTheEnd},
-		{Name: "listener with files", Sources: unfiltered, Prepare: inFiles},
-		{Name: inOneBolt, Sources: unfiltered, Prepare: inBolt},
-		{Name: inBoltByTwo, Sources: unfiltered, Processes: 2, Prepare: inBolt},
+		{Name: "fan-out", Sources: numbered, Prepare: fanningOut},
+		{Name: "listener in memory", Sources: any, Prepare: inMemory(Rules{}, oneByOne)},
+		{Name: "listener from the end", Sources: any, Prepare: inMemory(Rules{Live: true}, oneByOne)},
+		{Name: "listener with files", Sources: any, Prepare: inFiles},
+		{Name: "listener of batches", Sources: any, Prepare: inMemory(Rules{Batch: mostAtOnce}, inBatches)},
+		{Name: "listener by keys at once", Sources: mixed, Prepare: inMemory(Rules{Keyed: true, AtOnce: atOnce}, parallel)},
+		{Name: "listener that skips", Sources: numbered, Prepare: thatSkips},
+		{Name: "listener by keys that parks", Sources: []Source{ACategory}, Prepare: thatParks},
+		{Name: inOneBolt, Sources: any, Prepare: inBolt},
+		{Name: inBoltByTwo, Sources: any, Processes: 2, Prepare: inBolt},
 	}
 }
 
@@ -140,22 +148,59 @@ func unlessOver(ctx context.Context, err error) error {
 	return nil
 }
 
+// mostAtOnce are the events between two saves, at most.
+const mostAtOnce = 20
+
 // config is that of a listener, with all that may vary.
 func (l *Life) config() listener.Config {
 	return listener.Config{
-		Name: l.Name(), Stream: l.source.Stream, From: l.rules.from(),
-		SaveEvery: 1 + l.Draw(20), SaveAfter: time.Duration(1+l.Draw(2000)) * time.Millisecond,
+		Name: l.Name(), Stream: l.source.Stream, Filter: l.source.Filter, From: l.rules.from(),
+		SaveEvery: 1 + l.Draw(mostAtOnce), SaveAfter: time.Duration(1+l.Draw(2000)) * time.Millisecond,
 		Backoff:  func() backoff.BackOff { return backoff.NewConstantBackOff(100 * time.Millisecond) },
 		OnNotice: put(l.kind.between.notices, func(n subscription.Notice) { l.Leg().Notice(n) }),
 	}
 }
 
-// run runs a listener until the life is over.
+// run runs a listener until the life is over, and has it rest now and then.
 func (l *Life) run(lis *listener.Listener, err error) error {
 	if err != nil {
 		return err
 	}
-	return lis.Run(l.Context)
+	ctx, cancel := context.WithCancel(l.Context)
+	var rests sync.WaitGroup
+	if !l.calm {
+		rests.Go(func() { l.rest(ctx, put[pauser](l.kind.between.pauses, lis)) })
+	}
+	err = lis.Run(l.Context)
+	cancel()
+	rests.Wait()
+	return err
+}
+
+// pauser is what is used of a listener that runs.
+type pauser interface {
+	Pause(ctx context.Context) (eventstore.From, error)
+	Resume(ctx context.Context) error
+}
+
+// rest pauses and resumes a listener.
+func (l *Life) rest(ctx context.Context, lis pauser) {
+	for pause.For(ctx, time.Duration(2000+l.Draw(20_000))*time.Millisecond/l.hurry) == nil {
+		at, err := lis.Pause(ctx)
+		leg := l.Leg()
+		if err == nil && leg != nil {
+			leg.tell(entry{verb: rests, place: at})
+		}
+		if pause.For(ctx, time.Duration(l.Draw(3000))*time.Millisecond/l.hurry) != nil {
+			return
+		}
+		if err == nil && leg != nil {
+			leg.tell(entry{verb: resumes})
+		}
+		if err := lis.Resume(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, errBadDay) {
+			l.problem("%s: resume: %v", l.name, err)
+		}
+	}
 }
 
 // handle is a listener's handler.
@@ -163,27 +208,97 @@ func (l *Life) handle(ctx context.Context, e eventstore.ResolvedEvent) error {
 	return l.Work(ctx, l.Leg(), []eventstore.ResolvedEvent{e}, nil)
 }
 
+// making is how a listener is made.
+type making func(l *Life, cfg listener.Config) (*listener.Listener, error)
+
+func oneByOne(l *Life, cfg listener.Config) (*listener.Listener, error) {
+	return listener.New(l.Client, cfg, put(l.kind.between.handler, l.handle))
+}
+
+func inBatches(l *Life, cfg listener.Config) (*listener.Listener, error) {
+	return listener.NewBatch(l.Client, cfg, func(ctx context.Context, batch []eventstore.ResolvedEvent) error {
+		return l.Work(ctx, l.Leg(), batch, nil)
+	})
+}
+
+// atOnce is how many events are handled at once by those that do.
+const atOnce = 3
+
+func parallel(l *Life, cfg listener.Config) (*listener.Listener, error) {
+	cfg.Parallel += atOnce
+	return oneByOne(l, cfg)
+}
+
+// attempts is how often those try that give up.
+const attempts = 2
+
+func thatGoesOn(l *Life, cfg listener.Config) (*listener.Listener, error) {
+	if cfg.OnFailure == listener.RetryForever {
+		cfg.OnFailure = listener.RetryThenSkip(attempts)
+	}
+	return oneByOne(l, cfg)
+}
+
+const parkedIn = "parked"
+
+func byKeysThatGoesOn(l *Life, cfg listener.Config) (*listener.Listener, error) {
+	cfg.OnFailure = listener.RetryThenPark(attempts, parkedIn)
+	return parallel(l, cfg)
+}
+
+// givenUp lists what was given up on.
+func givenUp(r *Run, stream string) func(ctx context.Context) ([]eventstore.From, error) {
+	return func(ctx context.Context) (all []eventstore.From, err error) {
+		for f, err := range listener.Failed(ctx, r.sound, stream) {
+			if errors.Is(err, eventstore.ErrStreamNotFound) {
+				return nil, nil
+			}
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, eventstore.After(f.Number))
+		}
+		return all, nil
+	}
+}
+
 // listening follows by a listener with this store.
-func listening(rules Rules, store func(l *Life) listener.Store, at func(ctx context.Context) (eventstore.From, error)) Follower {
+func listening(rules Rules, store func(l *Life) listener.Store, at func(ctx context.Context) (eventstore.From, error), make making) Follower {
 	return Follower{Rules: rules, Checkpoint: at, Follow: func(l *Life) error {
 		cfg := l.config()
 		cfg.Store = put(l.kind.between.store, l.Store(store(l)))
-		return l.run(listener.New(l.Client, cfg, put(l.kind.between.handler, l.handle)))
+		if l.kind.between.config != nil {
+			l.kind.between.config(&cfg)
+		}
+		return l.run(make(l, cfg))
 	}}
 }
 
 // kept follows by a listener with a store that is kept over the lives of its process.
-func kept(rules Rules, s listener.Store) Follower {
+func kept(rules Rules, s listener.Store, make making) Follower {
 	return listening(rules, func(*Life) listener.Store { return s }, func(ctx context.Context) (eventstore.From, error) {
 		return s.Load(ctx, "p0")
-	})
+	}, make)
 }
 
-func inMemory(*Run) Follower { return kept(Rules{}, listener.MemoryStore()) }
+// inMemory is kept for a store in memory.
+func inMemory(rules Rules, make making) func(*Run) Follower {
+	return func(*Run) Follower { return kept(rules, listener.MemoryStore(), make) }
+}
 
-func fromTheEnd(*Run) Follower { return kept(Rules{Live: true}, listener.MemoryStore()) }
+func inFiles(r *Run) Follower { return kept(Rules{}, listener.FileStore(r.T.TempDir()), oneByOne) }
 
-func inFiles(r *Run) Follower { return kept(Rules{}, listener.FileStore(r.T.TempDir())) }
+func thatSkips(r *Run) Follower {
+	f := kept(Rules{GiveUp: attempts}, listener.MemoryStore(), thatGoesOn)
+	f.GivenUp = givenUp(r, listener.SkippedStream(r.processes[0].name))
+	return f
+}
+
+func thatParks(r *Run) Follower {
+	f := kept(Rules{GiveUp: attempts, Keyed: true, AtOnce: atOnce}, listener.MemoryStore(), byKeysThatGoesOn)
+	f.GivenUp = givenUp(r, parkedIn)
+	return f
+}
 
 var effects = []byte("effects")
 

@@ -37,6 +37,8 @@ type layers struct {
 	subscription func(receiver) receiver
 	handler      func(listener.Handler) listener.Handler
 	store        func(listener.Store) listener.Store
+	pauses       func(pauser) pauser
+	config       func(*listener.Config)
 	notices      func(told func(subscription.Notice)) func(subscription.Notice)
 }
 
@@ -56,6 +58,8 @@ type Follower struct {
 	Follow func(l *Life) error
 	// Checkpoint looks at what is in the store in the end; nil: there is none.
 	Checkpoint func(ctx context.Context) (eventstore.From, error)
+	// GivenUp lists the places behind events that were given up on, as they are kept; nil: nothing ever is.
+	GivenUp func(ctx context.Context) ([]eventstore.From, error)
 	// Look looks at the effects and the checkpoint that belongs to them, in one transaction; nil: there are none.
 	Look func(ctx context.Context) ([]Effect, eventstore.From, error)
 }
@@ -78,6 +82,7 @@ type Run struct {
 	writes   *rand.Rand
 	versions map[string]eventstore.ExpectedVersion
 	truth    []sight
+	givenUp  []eventstore.From
 
 	mu       sync.Mutex // guards what follows
 	looks    []look
@@ -189,6 +194,11 @@ func (r *Run) play() {
 	r.calm()
 	r.lookAtEffects(r.T.Context())
 	r.lookAtCheckpoint(r.T.Context())
+	if r.follower.GivenUp != nil {
+		var err error
+		r.givenUp, err = r.follower.GivenUp(r.T.Context())
+		require.NoError(r.T, err)
+	}
 }
 
 // calm has everybody follow to the end, with nothing that fails.
@@ -215,6 +225,7 @@ func (r *Run) calm() {
 			r.problem("%s does not come to the end: %v", name, r.truth[len(r.truth)-1])
 		}
 	}
+	time.Sleep(5 * time.Second / r.hurry / r.hurry) // those before the last one may be handled after it
 	cancel()
 	r.crew.Wait()
 }

@@ -15,16 +15,17 @@ import (
 type verb string
 
 const (
-	begins   verb = "begins"   // to follow from place
-	handed   verb = "gets"     // events, to handle
-	finished verb = "handled"  // events
-	failed   verb = "failed"   // to handle events
-	saves    verb = "saves"    // place: it asks the store to
-	saved    verb = "saved"    // place: the store has
-	told     verb = "hears"    // notice
-	missed   verb = "missed"   // count events until place, and was told so
-	ended    verb = "ends"     // and why
-	owns     verb = "owns"     // the name from here on
+	begins   verb = "begins"  // to follow from place
+	handed   verb = "gets"    // events, to handle
+	finished verb = "handled" // events
+	failed   verb = "failed"  // to handle events
+	saves    verb = "saves"   // place: it asks the store to
+	saved    verb = "saved"   // place: the store has
+	told     verb = "hears"   // notice
+	missed   verb = "missed"  // count events until place, and was told so
+	ended    verb = "ends"    // and why
+	rests    verb = "rests"   // with place as its checkpoint, until
+	resumes  verb = "resumes"
 	happened verb = "happened" // what the plan does
 )
 
@@ -121,7 +122,7 @@ func (t *tape) String() string {
 			for _, s := range e.events {
 				fmt.Fprintf(&b, " [%v: %s]", s.behind, strings.TrimSpace(s.text))
 			}
-		case begins, saves, saved:
+		case begins, saves, saved, rests:
 			fmt.Fprintf(&b, " %v", e.place)
 		case told:
 			fmt.Fprintf(&b, " %v at %v", e.notice, e.place)
