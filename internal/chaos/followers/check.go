@@ -22,6 +22,7 @@ type Rules struct {
 	GiveUp int  // failures after which an event is left; 0 is never
 	// Effects: what is done counts as the effects say, not as the handlers do, which may be undone.
 	Effects bool
+	Remote  bool // the store is behind the lines that fail
 	Leased  bool // of the processes that share a place one works at a time
 }
 
@@ -118,6 +119,8 @@ type progress struct {
 	atOnce int
 	live   bool
 	saved  int
+	stale  bool // another has the lease
+	late   bool // and had it before this one began to save
 }
 
 type state struct {
@@ -190,16 +193,26 @@ func (c *checker) entry(e *entry) string {
 	case missed:
 		return c.missed(f, p, e)
 	case saves:
+		p.late = p.stale
 		return c.saves(f, p, e)
 	case saved:
 		at, err := c.index(e.place)
 		if err != nil {
 			return err.Error()
 		}
-		f.saved = at
+		if p.late {
+			return fmt.Sprintf("it has saved %v, and another had the lease before it began to", e.place)
+		}
+		f.saved = max(f.saved, at)
+	case owns:
+		for leg, p := range c.legs { // those that have got theirs before
+			if leg.name == e.leg.name && leg.life.name != e.text && leg.leased < e.since {
+				p.stale = true
+			}
+		}
 	case rests:
 		c.resting[e.leg.life] = true
-		return c.saves(f, p, e)
+		return c.behind(f, e)
 	case resumes:
 		c.resting[e.leg.life] = false
 	case told:
@@ -235,6 +248,9 @@ func (c *checker) handed(f *followed, p *progress, e *entry) string {
 	}
 	if c.resting[e.leg.life] {
 		return fmt.Sprintf("it gets %s, and is to rest", e.events[0].text)
+	}
+	if p.stale && !e.leg.life.still {
+		return fmt.Sprintf("it gets %s, and another has the lease", e.events[0].text)
 	}
 	if p.atOnce++; p.atOnce > max(1, c.rules.AtOnce) {
 		return fmt.Sprintf("%d calls of the handler at once", p.atOnce)
@@ -336,9 +352,18 @@ func (c *checker) saves(f *followed, p *progress, e *entry) string {
 		return fmt.Sprintf("it saves %v, and has saved what is behind it", e.place)
 	}
 	p.saved = at
+	return c.behind(f, e)
+}
+
+// behind: everything before the place of an entry is done.
+func (c *checker) behind(f *followed, e *entry) string {
+	at, err := c.index(e.place)
+	if err != nil {
+		return err.Error()
+	}
 	for i := f.first; i < at; i++ {
 		if !f.done[i] {
-			return fmt.Sprintf("it saves %v, and nobody has handled %s", e.place, c.truth[i].text)
+			return fmt.Sprintf("it %s %v, and nobody has handled %s", e.verb, e.place, c.truth[i].text)
 		}
 	}
 	return ""

@@ -21,14 +21,15 @@ import (
 )
 
 const (
-	inOneBolt   = "transactions in bbolt"
-	inBoltByTwo = "transactions in bbolt by two processes"
+	leasedStreams = "listeners with a lease in a stream"
+	inOneBolt     = "transactions in bbolt"
+	inBoltByTwo   = "transactions in bbolt by two processes"
 )
 
 // Kinds are those of this module.
 func Kinds() []*Kind {
 	numbered := []Source{AStream, ACategory}
-	any := []Source{AStream, ACategory, Everything, SomeStreams, SomeTypes, SomeOfAStream}
+	each := []Source{AStream, ACategory, Everything, SomeStreams, SomeTypes, SomeOfAStream}
 	mixed := []Source{ACategory, Everything, SomeStreams}
 	return []*Kind{
 		{Name: "catch-up", Sources: []Source{AStream, ACategory, SomeOfAStream}, Processes: 2, Prepare: subscribing(Rules{Once: true})},
@@ -37,15 +38,17 @@ func Kinds() []*Kind {
 		{Name: "$all with a filter", Sources: []Source{SomeStreams, SomeTypes}, Processes: 2, Prepare: subscribing(Rules{Once: true})},
 		{Name: "$all live", Sources: []Source{Everything, SomeStreams, SomeTypes}, Processes: 2, Prepare: subscribing(Rules{Once: true, Live: true})},
 		{Name: "fan-out", Sources: numbered, Prepare: fanningOut},
-		{Name: "listener in memory", Sources: any, Prepare: inMemory(Rules{}, oneByOne)},
-		{Name: "listener from the end", Sources: any, Prepare: inMemory(Rules{Live: true}, oneByOne)},
-		{Name: "listener with files", Sources: any, Prepare: inFiles},
-		{Name: "listener of batches", Sources: any, Prepare: inMemory(Rules{Batch: mostAtOnce}, inBatches)},
+		{Name: "listener in memory", Sources: each, Prepare: inMemory(Rules{}, oneByOne)},
+		{Name: "listener from the end", Sources: each, Prepare: inMemory(Rules{Live: true}, oneByOne)},
+		{Name: "listener with files", Sources: each, Prepare: inFiles},
+		{Name: "listener of batches", Sources: each, Prepare: inMemory(Rules{Batch: mostAtOnce}, inBatches)},
 		{Name: "listener by keys at once", Sources: mixed, Prepare: inMemory(Rules{Keyed: true, AtOnce: atOnce}, parallel)},
 		{Name: "listener that skips", Sources: numbered, Prepare: thatSkips},
 		{Name: "listener by keys that parks", Sources: []Source{ACategory}, Prepare: thatParks},
-		{Name: inOneBolt, Sources: any, Prepare: inBolt},
-		{Name: inBoltByTwo, Sources: any, Processes: 2, Prepare: inBolt},
+		{Name: "listener with a stream", Sources: numbered, Prepare: inStreams(Rules{})},
+		{Name: leasedStreams, Sources: numbered, Processes: 3, Prepare: inStreams(Rules{Shared: true})},
+		{Name: inOneBolt, Sources: each, Prepare: inBolt},
+		{Name: inBoltByTwo, Sources: each, Processes: 2, Prepare: inBolt},
 	}
 }
 
@@ -156,6 +159,7 @@ func (l *Life) config() listener.Config {
 	return listener.Config{
 		Name: l.Name(), Stream: l.source.Stream, Filter: l.source.Filter, From: l.rules.from(),
 		SaveEvery: 1 + l.Draw(mostAtOnce), SaveAfter: time.Duration(1+l.Draw(2000)) * time.Millisecond,
+		Owner: l.name, LeaseTTL: (time.Second + time.Duration(l.Draw(5000))*time.Millisecond) / l.hurry,
 		Backoff:  func() backoff.BackOff { return backoff.NewConstantBackOff(100 * time.Millisecond) },
 		OnNotice: put(l.kind.between.notices, func(n subscription.Notice) { l.Leg().Notice(n) }),
 	}
@@ -263,27 +267,27 @@ func givenUp(r *Run, stream string) func(ctx context.Context) ([]eventstore.From
 }
 
 // listening follows by a listener with this store.
-func listening(rules Rules, store func(l *Life) listener.Store, at func(ctx context.Context) (eventstore.From, error), make making) Follower {
+func listening(rules Rules, store func(l *Life) listener.Store, at func(ctx context.Context) (eventstore.From, error), how making) Follower {
 	return Follower{Rules: rules, Checkpoint: at, Follow: func(l *Life) error {
 		cfg := l.config()
 		cfg.Store = put(l.kind.between.store, l.Store(store(l)))
 		if l.kind.between.config != nil {
 			l.kind.between.config(&cfg)
 		}
-		return l.run(make(l, cfg))
+		return l.run(how(l, cfg))
 	}}
 }
 
 // kept follows by a listener with a store that is kept over the lives of its process.
-func kept(rules Rules, s listener.Store, make making) Follower {
+func kept(rules Rules, s listener.Store, how making) Follower {
 	return listening(rules, func(*Life) listener.Store { return s }, func(ctx context.Context) (eventstore.From, error) {
 		return s.Load(ctx, "p0")
-	}, make)
+	}, how)
 }
 
 // inMemory is kept for a store in memory.
-func inMemory(rules Rules, make making) func(*Run) Follower {
-	return func(*Run) Follower { return kept(rules, listener.MemoryStore(), make) }
+func inMemory(rules Rules, how making) func(*Run) Follower {
+	return func(*Run) Follower { return kept(rules, listener.MemoryStore(), how) }
 }
 
 func inFiles(r *Run) Follower { return kept(Rules{}, listener.FileStore(r.T.TempDir()), oneByOne) }
@@ -298,6 +302,53 @@ func thatParks(r *Run) Follower {
 	f := kept(Rules{GiveUp: attempts, Keyed: true, AtOnce: atOnce}, listener.MemoryStore(), byKeysThatGoesOn)
 	f.GivenUp = givenUp(r, parkedIn)
 	return f
+}
+
+// inStreams keeps the checkpoint in the server itself, under a lease.
+func inStreams(rules Rules) func(r *Run) Follower {
+	rules.Remote = true
+	return func(r *Run) Follower {
+		const prefix = "checkpoints-"
+		store := func(l *Life) listener.Store { return listener.StreamStore(l.Client, prefix) }
+		f := listening(rules, store, func(ctx context.Context) (eventstore.From, error) {
+			name := sharedName
+			if !rules.Shared {
+				name = r.processes[0].name
+			}
+			return listener.StreamStore(r.sound, prefix).Load(ctx, name)
+		}, oneByOne)
+		if rules.Shared {
+			f.Watch = func(ctx context.Context) { r.watchStream(ctx, prefix+sharedName) }
+		}
+		return f
+	}
+}
+
+// watchStream tells of the leases in a stream.
+func (r *Run) watchStream(ctx context.Context, stream string) {
+	sub, err := subscription.Open(ctx, r.sound, subscription.Config{Stream: stream})
+	if err != nil {
+		r.problem("watch: %v", err)
+		return
+	}
+	defer func() { _ = sub.Close() }()
+	var last string
+	for e, err := range sub.Events(ctx) {
+		if err != nil {
+			if ctx.Err() == nil {
+				r.problem("watch: %v", err)
+			}
+			return
+		}
+		var record struct{ Lease, Owner string }
+		if err := json.Unmarshal(e.Event.Data, &record); err != nil {
+			r.problem("watch: %v", err)
+		}
+		if record.Lease != last && record.Owner != "" {
+			r.Owned(record.Owner, e.Event.Created)
+		}
+		last = record.Lease
+	}
 }
 
 var effects = []byte("effects")

@@ -26,14 +26,16 @@ type Life struct {
 	gone    chan struct{} // closed by leave: the next life may begin
 	leave   func()
 
-	still     stillness // of the process
+	standing  stillness // of the process
 	lineStill stillness // of its lines
 
-	mu    sync.Mutex // guards what follows
-	rnd   *rand.Rand
-	leg   *Leg // of a listener
-	dead  bool
-	conns []*faultnet.Conn
+	mu     sync.Mutex // guards what follows
+	rnd    *rand.Rand
+	leg    *Leg          // of a listener
+	leased time.Duration // when it has got a lease, by the tape
+	still  bool          // it has stood still at some time
+	dead   bool
+	conns  []*faultnet.Conn
 }
 
 var (
@@ -67,6 +69,9 @@ func (l *Life) Begin(name string, place eventstore.From) *Leg {
 	l.tape.legs++
 	leg := &Leg{life: l, name: name, number: l.tape.legs}
 	l.tape.mu.Unlock()
+	l.mu.Lock()
+	leg.leased = l.leased
+	l.mu.Unlock()
 	leg.tell(entry{verb: begins, place: place})
 	return leg
 }
@@ -101,6 +106,21 @@ func (l *Life) die(why string) {
 	l.cut()
 	l.end()
 	l.leave()
+}
+
+// own notes when it has got a lease, or later.
+func (l *Life) own() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.leased = max(time.Since(l.tape.begun), 1)
+}
+
+// pause has the process stand still, wherever it comes by: with its network, its stores and its handlers.
+func (l *Life) pause(d time.Duration) {
+	l.mu.Lock()
+	l.still = true
+	l.mu.Unlock()
+	l.standing.pause(d)
 }
 
 // cut breaks all connections.
@@ -140,7 +160,7 @@ func (s *stillness) pass() {
 }
 
 // pass waits while the process stands still.
-func (l *Life) pass() { l.still.pass() }
+func (l *Life) pass() { l.standing.pass() }
 
 func (l *Life) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	c, err := l.line.Dial(ctx, network, addr)
@@ -222,7 +242,7 @@ func (l *Life) fare(ctx context.Context) error {
 	case n < 4:
 		l.die("while it handles an event")
 	case n < 10:
-		l.still.pause(l.long())
+		l.pause(l.long())
 	case n < 50:
 		return errBadDay
 	case n < 60:

@@ -58,6 +58,8 @@ type Follower struct {
 	Follow func(l *Life) error
 	// Checkpoint looks at what is in the store in the end; nil: there is none.
 	Checkpoint func(ctx context.Context) (eventstore.From, error)
+	// Watch has somebody tell who gets a lease, by Owned, until ctx ends; nil: nobody can see it.
+	Watch func(ctx context.Context)
 	// GivenUp lists the places behind events that were given up on, as they are kept; nil: nothing ever is.
 	GivenUp func(ctx context.Context) ([]eventstore.From, error)
 	// Look looks at the effects and the checkpoint that belongs to them, in one transaction; nil: there are none.
@@ -95,6 +97,7 @@ type process struct {
 	plannedProcess
 	line  *faultnet.Network
 	lives int
+	fired int // faults of the line
 
 	mu     sync.Mutex // guards what follows
 	now    *Life
@@ -120,6 +123,12 @@ func (l *Life) Completes(name string) {
 	l.Run.mu.Lock()
 	defer l.Run.mu.Unlock()
 	l.must[name] = true
+}
+
+// Owned tells that a process has had the lease since a moment that the store knows.
+func (r *Run) Owned(owner string, since time.Time) {
+	leg := &Leg{life: &Life{Run: r, name: "the store"}, name: sharedName}
+	leg.tell(entry{verb: owns, text: owner, since: since.Sub(r.tape.begun)})
 }
 
 func (r *Run) problem(format string, args ...any) {
@@ -173,6 +182,13 @@ func (r *Run) play() {
 	r.follower = r.kind.Prepare(r)
 	r.rules = r.follower.Rules
 	r.write(r.before)
+	watching, enough := context.WithCancel(r.T.Context())
+	var watch sync.WaitGroup
+	if r.follower.Watch != nil {
+		watch.Go(func() { r.follower.Watch(watching) })
+	}
+	defer watch.Wait()
+	defer enough()
 	failing, stop := context.WithTimeout(r.T.Context(), r.horizon)
 	for _, q := range r.running {
 		r.crew.Go(func() { r.keep(failing, q) })
@@ -206,6 +222,7 @@ func (r *Run) calm() {
 	r.tape.add(entry{verb: happened, text: "all is calm"})
 	ctx, cancel := context.WithCancel(r.T.Context())
 	for _, q := range r.running {
+		q.fired = q.line.Fired()
 		q.line = faultnet.New(r.host, faultnet.Plan{})
 		r.crew.Go(func() { <-r.live(ctx, q, true) })
 	}
@@ -273,11 +290,17 @@ func (r *Run) live(ctx context.Context, q *process, calm bool) <-chan struct{} {
 			return
 		}
 		l.tape.add(entry{verb: happened, text: fmt.Sprintf("%s has ended: %v", l.name, err)})
-		if err != nil && !errors.Is(err, errBadDay) {
+		if err != nil && (calm || !r.onPurpose(err)) {
 			r.problem("%s: %v", l.name, err)
 		}
 	})
 	return l.gone
+}
+
+// onPurpose reports whether it is the plan that is to blame for the end of a life.
+func (r *Run) onPurpose(err error) bool {
+	return errors.Is(err, errBadDay) ||
+		r.rules.Remote && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, eventstore.ErrConnectionLost))
 }
 
 func (l *Life) follow() error {
@@ -335,7 +358,7 @@ func (r *Run) do(d deed) {
 	case killProcess:
 		q.life().die("by the plan")
 	case pauseProcess:
-		q.life().still.pause(d.pause)
+		q.life().pause(d.pause)
 	}
 }
 

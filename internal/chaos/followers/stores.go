@@ -3,14 +3,21 @@ package followers
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/goeventstore/eventstore"
 	"github.com/goeventstore/eventstore/listener"
 )
 
 // Store is the store of a process: it tells the tape what happens to it, fails now and then, before it has done something and
-// behind, and does nothing any more when its process is dead.
-func (l *Life) Store(s listener.Store) listener.Store { return &watched{l, s} }
+// behind, and does nothing any more when its process is dead. So do the leases of a Leaser.
+func (l *Life) Store(s listener.Store) listener.Store {
+	w := watched{l, s}
+	if leaser, ok := s.(listener.Leaser); ok {
+		return &watchedLeaser{w, leaser}
+	}
+	return &w
+}
 
 type watched struct {
 	life  *Life
@@ -24,10 +31,10 @@ func (l *Life) fault(where string) error {
 		switch n := l.Draw(200); {
 		case n < 2:
 			l.die(where)
-		case n < 4:
-			l.still.pause(l.long())
+		case n < 6:
+			l.pause(l.long())
 			l.pass()
-		case n < 16:
+		case n < 18:
 			return errBadDay
 		}
 	}
@@ -55,6 +62,8 @@ func (s *watched) Save(ctx context.Context, name string, at eventstore.From) err
 	if err := s.life.fault("before it saves"); err != nil {
 		return err
 	}
+	ctx, cancel := s.life.underWay(ctx)
+	defer cancel()
 	leg := s.life.Leg()
 	leg.tell(entry{verb: saves, place: at})
 	if err := s.inner.Save(ctx, name, at); err != nil {
@@ -64,11 +73,116 @@ func (s *watched) Save(ctx context.Context, name string, at eventstore.From) err
 	return s.life.fault("behind a save")
 }
 
+// underWay is the context of a request that may be on its way already when the context of the caller ends: then it is not taken
+// back. That of an owner takes its time now and then, so that another has the lease when it comes.
+func (l *Life) underWay(ctx context.Context) (context.Context, context.CancelFunc) {
+	owner := l.Leg() != nil && l.Leg().leased > 0
+	switch {
+	case owner && !l.calm && l.Draw(12) == 0:
+		l.pause(2 * l.long())
+		l.pass()
+	case l.Draw(2) == 0:
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+}
+
+type watchedLeaser struct {
+	watched
+	leaser listener.Leaser
+}
+
+// Load is no beginning: who begins has a lease.
+func (s *watchedLeaser) Load(ctx context.Context, name string) (eventstore.From, error) {
+	if err := s.life.fault("before it looks"); err != nil {
+		return eventstore.From{}, err
+	}
+	return s.inner.Load(ctx, name)
+}
+
+func (s *watchedLeaser) Acquire(ctx context.Context, name, owner string, ttl time.Duration) (listener.Lease, error) {
+	lease, err := s.life.acquire(ctx, s.leaser, name, owner, ttl)
+	if err != nil {
+		return nil, err
+	}
+	return &watchedLease{watched{s.life, lease}, lease}, nil
+}
+
+func (l *Life) acquire(ctx context.Context, s listener.Leaser, name, owner string, ttl time.Duration) (listener.Lease, error) {
+	if err := l.fault("before it acquires a lease"); err != nil {
+		return nil, err
+	}
+	lease, err := s.Acquire(ctx, name, owner, ttl)
+	if err != nil {
+		return nil, err
+	}
+	l.own()
+	return lease, l.fault("behind a lease")
+}
+
+type watchedLease struct {
+	watched
+	lease listener.Lease
+}
+
+func (s *watchedLease) Renew(ctx context.Context) error { return s.life.renew(ctx, s.lease) }
+
+func (l *Life) renew(ctx context.Context, lease listener.Lease) error {
+	if err := l.fault("before it renews its lease"); err != nil {
+		return err
+	}
+	return lease.Renew(ctx)
+}
+
+func (s *watchedLease) Release(ctx context.Context) error { return s.life.release(ctx, s.lease) }
+
+func (l *Life) release(ctx context.Context, lease listener.Lease) error {
+	if err := l.fault("before it releases its lease"); err != nil {
+		return err
+	}
+	return lease.Release(ctx)
+}
+
 // Transactions is Store for a store with transactions. turns, with room for one, is for a store that has one transaction at a
 // time by a lock: in virtual time nobody may wait for a lock. It may be nil.
 func Transactions[T any](l *Life, s listener.TxStore[T], turns chan struct{}) listener.TxStore[T] {
-	return &watchedTx[T]{watched{l, s}, s, turns}
+	tx := watchedTx[T]{watched{l, s}, s, turns}
+	if leaser, ok := s.(listener.Leaser); ok {
+		return &watchedTxLeaser[T]{tx, leaser}
+	}
+	return &tx
 }
+
+type watchedTxLeaser[T any] struct {
+	watchedTx[T]
+	leaser listener.Leaser
+}
+
+// Load is no beginning: who begins has a lease.
+func (s *watchedTxLeaser[T]) Load(ctx context.Context, name string) (eventstore.From, error) {
+	if err := s.life.fault("before it looks"); err != nil {
+		return eventstore.From{}, err
+	}
+	return s.watched.inner.Load(ctx, name)
+}
+
+func (s *watchedTxLeaser[T]) Acquire(ctx context.Context, name, owner string, ttl time.Duration) (listener.Lease, error) {
+	lease, err := s.life.acquire(ctx, s.leaser, name, owner, ttl)
+	if err != nil {
+		return nil, err
+	}
+	inner := lease.(listener.TxStore[T]) // as Leaser says
+	return &watchedTxLease[T]{watchedTx[T]{watched{s.life, lease}, inner, s.turns}, lease}, nil
+}
+
+type watchedTxLease[T any] struct {
+	watchedTx[T]
+	lease listener.Lease
+}
+
+func (s *watchedTxLease[T]) Renew(ctx context.Context) error { return s.life.renew(ctx, s.lease) }
+
+func (s *watchedTxLease[T]) Release(ctx context.Context) error { return s.life.release(ctx, s.lease) }
 
 type watchedTx[T any] struct {
 	watched
@@ -88,6 +202,8 @@ func (s *watchedTx[T]) InTx(ctx context.Context, name string, do func(tx T, at e
 			return ctx.Err()
 		}
 	}
+	ctx, cancel := s.life.underWay(ctx)
+	defer cancel()
 	err := s.inner.InTx(ctx, name, func(tx T, at eventstore.From) (eventstore.From, error) {
 		next, err := do(tx, at)
 		if err == nil {

@@ -24,6 +24,7 @@ const (
 	told     verb = "hears"   // notice
 	missed   verb = "missed"  // count events until place, and was told so
 	ended    verb = "ends"    // and why
+	owns     verb = "owns"    // the name from here on
 	rests    verb = "rests"   // with place as its checkpoint, until
 	resumes  verb = "resumes"
 	happened verb = "happened" // what the plan does
@@ -39,6 +40,7 @@ type entry struct {
 	events []sight
 	notice subscription.Kind
 	count  int64
+	since  time.Duration
 	text   string
 	acked  int // how many wanted events were written by then
 }
@@ -144,7 +146,8 @@ type Leg struct {
 	life   *Life
 	name   string // whose place in the source it moves
 	number int
-	only   string // it is to get the events of this stream alone; "" is all
+	leased time.Duration // when it had got its lease, if there is one
+	only   string        // it is to get the events of this stream alone; "" is all
 }
 
 // wants reports whether it is to get an event.
