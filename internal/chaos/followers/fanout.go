@@ -18,7 +18,7 @@ func fanningOut(*Run) Follower {
 	return Follower{Rules: Rules{Loose: true}, Follow: func(l *Life) error {
 		var leg *Leg // of the subscription
 		f, err := listener.NewFanout(l.Client, listener.FanoutConfig{
-			Stream:   l.source.Stream,
+			Stream: l.source.Stream, Filter: l.source.Filter,
 			OnNotice: put(l.kind.between.notices, func(n subscription.Notice) { leg.Notice(n) }),
 		})
 		if err != nil {

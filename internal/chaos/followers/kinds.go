@@ -37,7 +37,7 @@ func Kinds() []*Kind {
 		{Name: "$all", Sources: []Source{Everything}, Processes: 2, Prepare: subscribing(Rules{Once: true})},
 		{Name: "$all with a filter", Sources: []Source{SomeStreams, SomeTypes}, Processes: 2, Prepare: subscribing(Rules{Once: true})},
 		{Name: "$all live", Sources: []Source{Everything, SomeStreams, SomeTypes}, Processes: 2, Prepare: subscribing(Rules{Once: true, Live: true})},
-		{Name: "fan-out", Sources: numbered, Prepare: fanningOut},
+		{Name: "fan-out", Sources: each, Prepare: fanningOut},
 		{Name: "listener in memory", Sources: each, Prepare: inMemory(Rules{}, oneByOne)},
 		{Name: "listener from the end", Sources: each, Prepare: inMemory(Rules{Live: true}, oneByOne)},
 		{Name: "listener with files", Sources: each, Prepare: inFiles},
