@@ -276,12 +276,12 @@ func (r *Run) live(ctx context.Context, q *process, calm bool) <-chan struct{} {
 		rnd: rand.New(rand.NewPCG(q.seed, uint64(q.lives))),
 	}
 	l.Context, l.end = context.WithCancel(ctx)
-	q.mu.Lock()
-	q.now = l
-	q.mu.Unlock()
 	l.gone = make(chan struct{})
 	var once sync.Once
 	l.leave = func() { once.Do(func() { close(l.gone) }) }
+	q.mu.Lock()
+	q.now = l
+	q.mu.Unlock()
 	r.crew.Go(func() {
 		defer l.leave()
 		defer l.end()
@@ -321,11 +321,14 @@ func (l *Life) follow() error {
 	}
 }
 
-// life is what a process lives now.
-func (q *process) life() *Life {
+// with does something to the life that a process has now, if it has begun one.
+func (q *process) with(do func(*Life)) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.now
+	l := q.now
+	q.mu.Unlock()
+	if l != nil {
+		do(l)
+	}
 }
 
 // do does what the plan says.
@@ -345,20 +348,20 @@ func (r *Run) do(d deed) {
 		r.write(d.count)
 	case cutLines:
 		for _, q := range r.running {
-			q.life().cut()
+			q.with((*Life).cut)
 		}
 	case standStill:
 		for _, q := range r.running {
-			q.life().lineStill.pause(d.pause)
+			q.with(func(l *Life) { l.lineStill.pause(d.pause) })
 		}
 	case restart:
 		r.restart(d.pause)
 	case stopProcess:
-		q.life().end()
+		q.with(func(l *Life) { l.end() })
 	case killProcess:
-		q.life().die("by the plan")
+		q.with(func(l *Life) { l.die("by the plan") })
 	case pauseProcess:
-		q.life().pause(d.pause)
+		q.with(func(l *Life) { l.pause(d.pause) })
 	}
 }
 
