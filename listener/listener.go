@@ -306,10 +306,16 @@ func (l *Listener) follow(ctx, flow context.Context, store Store, to sink) (ende
 const lastSave = 5 * time.Second
 
 // unlessEnded tells an error from the end of the context, which is what Run waits for. A connection that was being replaced
-// then is not why Run ends.
+// then is not why Run ends. The error may be that of another context than ctx: one was cancelled by a pause before the other's
+// deadline came.
 func unlessEnded(ctx context.Context, err error) error {
-	if err != nil && ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, eventstore.ErrConnectionLost)) {
-		return nil
+	if err == nil || ctx.Err() == nil {
+		return err
+	}
+	for _, end := range []error{context.Canceled, context.DeadlineExceeded, eventstore.ErrConnectionLost} {
+		if errors.Is(err, end) {
+			return nil
+		}
 	}
 	return err
 }

@@ -54,6 +54,45 @@ func TestPauseAndResume(t *testing.T) {
 	})
 }
 
+// What ends is a context that was cancelled by the pause, and one whose deadline has come: neither is an error.
+func TestADeadlineDuringAPauseIsTheEndOfRun(t *testing.T) {
+	bubble(t, func(t *testing.T, _ *eventstoretest.Server, c *eventstore.Client) {
+		write(t, c, 0, 1)
+		l, err := listener.New(c, listener.Config{Name: "l", Stream: "s"}, func(ctx context.Context, _ eventstore.ResolvedEvent) error {
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		require.NoError(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		paused := make(chan error, 1)
+		time.AfterFunc(time.Second, func() {
+			_, err := l.Pause(t.Context())
+			paused <- err
+		})
+		require.NoError(t, l.Run(ctx))
+		require.NoError(t, <-paused)
+	})
+}
+
+// Nothing but the place moves, in a transaction that another process holds up until Run's deadline has come and gone.
+func TestADeadlineDuringATransactionIsTheEndOfRun(t *testing.T) {
+	bubble(t, func(t *testing.T, _ *eventstoretest.Server, c *eventstore.Client) {
+		s := newLedger()
+		filter := eventstore.EventTypePrefix("never")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		ended := make(chan error, 1)
+		l := newTx(t, c, s, record, func(cfg *listener.Config) { cfg.Filter = &filter })
+		go func() { ended <- l.Run(ctx) }()
+		synctest.Wait()
+		s.with(t, func() {
+			write(t, c, 0, 1)
+			require.NoError(t, <-ended)
+		})
+	})
+}
+
 // The handler's context does not end, and Pause waits for it: with no more of the batch or the transaction begun than that event.
 func TestPauseWaitsForTheEventUnderWay(t *testing.T) {
 	bubble(t, func(t *testing.T, _ *eventstoretest.Server, c *eventstore.Client) {

@@ -71,6 +71,9 @@ var table = []row{
 		".", "messages", "cluster", "conn", "subscription", "persistent", "listener", "admin",
 		"server", "eventstoretest", "internal/memnet", "internal/faultnet",
 	}},
+	{pkg: "internal/chaos/followers", imports: []string{
+		".", "subscription", "listener", "listener/boltstore", "server", "internal/memnet", "internal/faultnet", "internal/pause",
+	}},
 	{pkg: "internal/arch"},
 	{pkg: "internal/apidump"},
 	{pkg: "internal/acceptance"},
@@ -85,7 +88,7 @@ var table = []row{
 	{pkg: "bench/gesclient", imports: []string{"bench/contend"}}, // nothing of ours that has dependencies
 	{pkg: "bench/servercost", imports: []string{".", "bench/canned", "bench/contend", "server", "messages", "internal/memnet"}},
 	{pkg: "internal/interop", imports: []string{".", "messages"}},
-	{pkg: "internal/interop/sqltest", imports: []string{".", "listener", "listener/sqlstore"}},
+	{pkg: "internal/interop/sqltest", imports: []string{".", "listener", "listener/sqlstore", "internal/chaos/followers"}},
 }
 
 // reserved are the modules of others that only some packages may import, with their tests.

@@ -39,9 +39,9 @@ func TestMain(m *testing.M) {
 
 // started starts PostgreSQL once, when the first test wants it.
 var (
-	wanted  bool
+	wanted  atomic.Bool
 	started = sync.OnceValues(func() (*cluster, error) {
-		if !wanted {
+		if !wanted.Load() {
 			return nil, errNoPostgres // nobody has
 		}
 		return startCluster()
@@ -87,7 +87,7 @@ var usual = []string{"busy_timeout(5000)", "journal_mode(wal)", "synchronous(off
 // postgres makes a database. Where there is no PostgreSQL the test is skipped, or fails in CI.
 func postgres(t *testing.T) database {
 	t.Helper()
-	wanted = true
+	wanted.Store(true)
 	c, err := started()
 	if errors.Is(err, errNoPostgres) && os.Getenv("CI") == "" {
 		t.Skip("NOT TESTED: ", err)
