@@ -251,26 +251,28 @@ func TestGroupRefusals(t *testing.T) {
 
 // TestGroupSlowConsumer: a consumer with a large window that does not read holds nobody up.
 func TestGroupSlowConsumer(t *testing.T) {
-	n := run(t)
-	w := n.peer(t)
-	n.group(t, usualGroup("s"))
-	slow := n.peer(t).connect("s", 100_000)
-	fast := n.peer(t).connect("s", 1)
-	for i := range 2000 {
-		w.appended("s", expectAny, letters(i))
-		if i%2 == 1 {
-			g, id := fast.message()
-			require.Zero(t, g.retries)
-			fast.ack(id)
-			fast.settle()
+	synctest.Test(t, func(t *testing.T) { // or heartbeats go unanswered where 2,000 appends take seconds
+		n := run(t)
+		w := n.peer(t)
+		n.group(t, usualGroup("s"))
+		slow := n.peer(t).connect("s", 100_000)
+		fast := n.peer(t).connect("s", 1)
+		for i := range 2000 {
+			w.appended("s", expectAny, letters(i))
+			if i%2 == 1 {
+				g, id := fast.message()
+				require.Zero(t, g.retries)
+				fast.ack(id)
+				fast.settle()
+			}
 		}
-	}
-	seen := 0
-	for ; seen < 1000; seen++ {
-		_, _ = slow.message()
-	}
-	slow.write(frame(t, slow.id, messages.Raw(messages.UnsubscribeFromStream, nil)))
-	require.Equal(t, messages.SubscriptionDropped, slow.reply(slow.id).command)
+		seen := 0
+		for ; seen < 1000; seen++ {
+			_, _ = slow.message()
+		}
+		slow.write(frame(t, slow.id, messages.Raw(messages.UnsubscribeFromStream, nil)))
+		require.Equal(t, messages.SubscriptionDropped, slow.reply(slow.id).command)
+	})
 }
 
 // letters names an event id for each number.
