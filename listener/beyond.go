@@ -36,7 +36,10 @@ func (e *BeyondEndError) Error() string {
 func (e *BeyondEndError) Is(target error) bool { return target == ErrBeyondEnd }
 
 // astray is why a following ended whose place is beyond the end. A place that Config.From names may be waited for.
-type astray struct{ from eventstore.From }
+type astray struct {
+	from   eventstore.From
+	before bool // it had caught up: it was not beyond the end then
+}
 
 func (astray) Error() string { return ErrBeyondEnd.Error() }
 
@@ -50,7 +53,8 @@ const (
 	beyondEvery = time.Second
 )
 
-// lookAgain waits when a following has gone astray, and returns the error that ends the run when that was so for long enough.
+// lookAgain waits when a following has gone astray, and returns the error that ends the run when that was so for long enough, without
+// a break.
 // first is when it was so first, zero while it is not.
 func (l *Listener) lookAgain(ctx context.Context, err error, first *time.Time) (again bool, ended error) {
 	var lost astray
@@ -58,18 +62,22 @@ func (l *Listener) lookAgain(ctx context.Context, err error, first *time.Time) (
 		*first = time.Time{}
 		return false, err
 	}
-	if first.IsZero() {
-		*first = time.Now()
-	}
 	end, err := l.endOfStream(ctx)
 	if err != nil {
 		return false, unlessEnded(ctx, err)
 	}
-	err = &BeyondEndError{Checkpoint: lost.from, End: end}
-	if time.Since(*first) >= beyondFor {
-		return false, err
+	if there, err := lost.from.Compare(end); err == nil && there <= 0 {
+		*first = time.Time{} // who confirmed has not come as far as who was read from
+	} else {
+		if first.IsZero() || lost.before {
+			*first = time.Now()
+		}
+		err := &BeyondEndError{Checkpoint: lost.from, End: end}
+		if time.Since(*first) >= beyondFor {
+			return false, err
+		}
+		l.update(func(s *Status) { s.LastError = err })
 	}
-	l.update(func(s *Status) { s.LastError = err })
 	if err := pause.For(ctx, beyondEvery); err != nil {
 		return false, unlessEnded(ctx, err)
 	}

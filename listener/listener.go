@@ -260,10 +260,14 @@ func (l *Listener) follow(ctx, flow context.Context, store Store, to sink) (ende
 	defer end(nil)
 	r := run{Listener: l, sink: to, flow: flow, wait: flow, rest: func() {}}
 	r.noticed = func(n subscription.Notice) { r.notice(ctx, n) }
+	caughtUp := false
 	r.sub, err = subscription.Open(flow, l.client, subscription.Config{
 		Stream: l.cfg.Stream, From: from, Filter: l.cfg.Filter, Call: l.cfg.Call, OnNotice: func(n subscription.Notice) {
-			if l.isAstray(n) {
-				end(astray{n.Checkpoint})
+			switch {
+			case l.isAstray(n):
+				end(astray{n.Checkpoint, caughtUp})
+			case n.Kind == subscription.CaughtUp:
+				caughtUp = true
 			}
 			r.noticed(n)
 		},

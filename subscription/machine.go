@@ -115,8 +115,14 @@ func (s *Subscription) adopt(x *eventstore.Exchange) {
 	s.mu.Lock()
 	s.exchange = x
 	closing := s.closing
-	if s.from.IsEnd() {
-		s.from = s.confirmed
+	switch {
+	case s.from.IsEnd():
+		s.from, s.assumed = s.confirmed, true
+	case s.assumed && before(s.confirmed, s.from):
+		// Another node, which has not come as far, or is the leader now: what it is yet to get was never seen.
+		if s.from = s.confirmed; before(s.from, s.floor) {
+			s.from = s.floor
+		}
 	}
 	s.end = s.confirmed
 	if s.again {
@@ -150,6 +156,9 @@ func (s *Subscription) read(ctx context.Context) error {
 			s.doubted = true
 			return pause.For(ctx, doubt)
 		}
+		if before(p.last, s.confirmed) {
+			return s.await(ctx)
+		}
 		s.missing()
 		return nil
 	case errors.Is(err, eventstore.ErrStreamDeleted) && !before(s.from, s.confirmed):
@@ -177,10 +186,18 @@ func (s *Subscription) read(ctx context.Context) error {
 		s.doubted = true
 		return pause.For(ctx, doubt)
 	case !moved && len(p.events) == 0:
-		// A copy of the stream that has not come as far as the confirmation: give it time.
-		return s.pause(ctx)
+		return s.await(ctx)
 	}
 	return nil
+}
+
+// await gives time to a node that has not come as far as the confirmation. It may never: what was confirmed was rolled back. Then
+// the connection that confirmed ends by and by, and who answers now is asked.
+func (s *Subscription) await(ctx context.Context) error {
+	if err := s.exchange.Err(); err != nil {
+		return s.lost(err)
+	}
+	return s.pause(ctx)
 }
 
 // doubt is how long it waits before it looks again at what should not be.
@@ -230,7 +247,13 @@ func (s *Subscription) missing() {
 	kind := NoStream
 	if !s.confirmed.IsStart() {
 		kind = SoftDeleted
-		s.pass(s.confirmed)
+		if before(s.from, s.confirmed) {
+			if !s.assumed {
+				s.floor = s.from
+			}
+			s.pass(s.confirmed)
+			s.assumed = true
+		}
 	}
 	if s.absent != kind {
 		s.absent = kind
@@ -296,7 +319,7 @@ func (s *Subscription) deliver(e *eventstore.ResolvedEvent) bool {
 
 // move sets the place, and the end with it if that was not known to be there. The lock is held.
 func (s *Subscription) move(to eventstore.From) {
-	if s.from = to; before(s.end, to) {
+	if s.from, s.assumed = to, false; before(s.end, to) {
 		s.end = to
 	}
 }

@@ -11,11 +11,19 @@
 //	subscribing -> reading    confirmed
 //	reading     -> pushed     the pages reached the confirmed place and the end of the stream, or there is no stream
 //	pushed      -> subscribing  the window overflowed, the server dropped it, or the connection was lost
+//	reading     -> subscribing  the connection was lost, and who answers now has not what was confirmed
 //	any         -> ended
 //
 // Each subscribing uses a new exchange with a new correlation id, so frames of an older one reach nobody. The place,
-// which is a number of a stream or a position of $all, only grows. A slow consumer costs itself a return to reading, and nobody else anything: the window is bounded, the
-// socket is never held up, and it is never dropped.
+// which is a number of a stream or a position of $all, only grows with the events, and with what is said to be deleted or not wanted.
+// A slow consumer costs itself a return to reading, and nobody else anything: the window is bounded, the socket is never held up, and it
+// is never dropped.
+//
+// A cluster that loses its leader may roll back what this had and the others had not. The numbers are given out again. Who follows has
+// had the events that are no more, is not told that they are, and does not get those that came in their places: the place is behind
+// them already. What no event has shown it does not trust for long: a place that a confirmation alone has given, with From End or
+// at a soft-deleted stream, goes back to what the next one confirms if that is less, and of a stream that was confirmed and is not
+// there nothing is passed over. Who resumes behind the end of what is left is told so by Beyond.
 package subscription
 
 import (
@@ -81,14 +89,16 @@ type Subscription struct {
 	confirmed eventstore.From // the stream's end when the server confirmed
 	next      eventstore.From // where the next page begins
 	page      page
-	most      int  // how many events a page may have, after one that was too large; 0: as configured
-	waited    int  // pushed events that had come before the pages were read: behind them it is live
-	live      bool // CaughtUp was told, FellBehind not yet
-	absent    Kind // NoStream or SoftDeleted when that was told last, else present
-	astray    bool // Beyond was told last
-	judged    bool // it is known whether the place is beyond the end
-	doubted   bool // the pages said what should not be, once
-	again     bool // not the first subscribing
+	most      int             // how many events a page may have, after one that was too large; 0: as configured
+	waited    int             // pushed events that had come before the pages were read: behind them it is live
+	live      bool            // CaughtUp was told, FellBehind not yet
+	absent    Kind            // NoStream or SoftDeleted when that was told last, else present
+	astray    bool            // Beyond was told last
+	judged    bool            // it is known whether the place is beyond the end
+	doubted   bool            // the pages said what should not be, once
+	again     bool            // not the first subscribing
+	assumed   bool            // the place is what a confirmation said, and behind no event
+	floor     eventstore.From // where it was before that
 	waits     backoff.BackOff
 	names     messages.Names
 	memory    pieces.Memory // what the pushed events' bytes, which are the exchange's, are copied to
@@ -210,7 +220,7 @@ func (s *Subscription) Events(ctx context.Context) iter.Seq2[eventstore.Resolved
 }
 
 // Checkpoint returns the place behind the last event that Recv returned: where another subscription would go on. Before the
-// first it is Config.From, and with From End the end that the server confirmed.
+// first it is Config.From, and with From End the end that the server confirmed, the least one if there were several.
 func (s *Subscription) Checkpoint() eventstore.From {
 	s.mu.Lock()
 	defer s.mu.Unlock()

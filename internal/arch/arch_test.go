@@ -63,13 +63,14 @@ var table = []row{
 	{pkg: "internal/scripted", imports: []string{"messages", "internal/memnet"}},
 	{pkg: "internal/faultnet"},
 	{pkg: "internal/kills"},
+	{pkg: "internal/realcluster", imports: []string{"cluster"}},
 	{pkg: "internal/conformance", imports: []string{
 		".", "messages", "cluster", "conn", "subscription", "persistent", "listener", "admin",
-		"server", "eventstoretest", "internal/memnet", "internal/faultnet",
+		"server", "eventstoretest", "internal/memnet", "internal/faultnet", "internal/realcluster",
 	}},
 	{pkg: "internal/chaos", imports: []string{
 		".", "messages", "cluster", "conn", "subscription", "persistent", "listener", "admin",
-		"server", "eventstoretest", "internal/memnet", "internal/faultnet",
+		"server", "eventstoretest", "internal/memnet", "internal/faultnet", "internal/realcluster",
 	}},
 	{pkg: "internal/chaos/followers", imports: []string{
 		".", "subscription", "listener", "listener/boltstore", "server", "internal/memnet", "internal/faultnet", "internal/pause",

@@ -2,8 +2,6 @@ package conformance_test
 
 import (
 	"fmt"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -12,58 +10,41 @@ import (
 	"github.com/goeventstore/eventstore"
 	"github.com/goeventstore/eventstore/cluster"
 	"github.com/goeventstore/eventstore/eventstoretest"
+	"github.com/goeventstore/eventstore/internal/realcluster"
 	"github.com/goeventstore/eventstore/subscription"
 )
 
-const (
-	// realCluster names the HTTP addresses of some nodes of a real cluster, host:port,host:port.
-	realCluster = "EVENTSTORE_TEST_CLUSTER"
-	// endNode names a command that ends the node of that cluster whose TCP address it is given.
-	endNode = "EVENTSTORE_TEST_CLUSTER_END"
-)
-
 // clusterNodes is a target for the cluster, the embedded one or the real one that the environment names, and its living
-// members, the leader first and at least one follower. The node that has a TCP address is ended by end.
-func clusterNodes(t *testing.T) (target string, members []cluster.Member, end func(tcp string)) {
+// members, the leader first and at least one follower. A member is ended by end, and runs again when the test is over.
+func clusterNodes(t *testing.T) (target string, members []cluster.Member, end func(cluster.Member)) {
 	t.Helper()
-	seeds := os.Getenv(realCluster)
-	if seeds == "" {
+	named := realcluster.Named(t)
+	if named != nil {
+		t.Cleanup(func() { keepResult(t) })
+		end = func(m cluster.Member) {
+			node, err := named.Number(m)
+			require.NoError(t, err)
+			t.Cleanup(func() { require.NoError(t, named.Start(node)) })
+			require.NoError(t, named.Kill(node))
+		}
+	} else {
 		embedded := eventstoretest.Cluster(t, 3)
-		_, seeds, _ = strings.Cut(embedded.Cluster.URL(), "://")
-		end = func(tcp string) {
+		_, seeds, _ := strings.Cut(embedded.Cluster.URL(), "://")
+		named = realcluster.Of(t, strings.Split(seeds, ","))
+		end = func(m cluster.Member) {
 			for id := range embedded.Nodes() {
-				if strings.HasSuffix(embedded.Cluster.NodeURL(id), "//"+tcp) {
+				if strings.HasSuffix(embedded.Cluster.NodeURL(id), "//"+m.TCP) {
 					embedded.Kill(id)
 				}
 			}
 		}
-	} else {
-		t.Cleanup(func() { keepResult(t) })
-		end = func(tcp string) {
-			out, err := exec.CommandContext(t.Context(), os.Getenv(endNode), tcp).CombinedOutput()
-			require.NoError(t, err, "%s", out)
-		}
 	}
-	g, err := cluster.NewGossip(cluster.Config{Seeds: strings.Split(seeds, ",")})
-	require.NoError(t, err)
 	becomes(t, "the cluster has no leader with a follower", func() bool {
-		all, err := g.Members(within(t))
-		require.NoError(t, err)
-		members = nil
-		for _, state := range [][]string{{"Master", "Leader"}, {"Slave", "Follower"}} {
-			before := len(members)
-			for _, m := range all {
-				if m.Alive && (m.State == state[0] || m.State == state[1]) {
-					members = append(members, m)
-				}
-			}
-			if len(members) == before {
-				return false
-			}
-		}
-		return true
+		var err error
+		members, err = named.Members(within(t), 1)
+		return err == nil
 	})
-	return "gossip://admin:changeit@" + seeds, members, end
+	return named.Target(), members, end
 }
 
 func clientOf(t *testing.T, target string) *eventstore.Client {
@@ -116,8 +97,8 @@ func TestClusterRoles(t *testing.T) {
 // TestClusterLosesItsLeader: a writer with exact versions and a subscription go on with the next leader, and nothing is lost
 // or stored twice.
 func TestClusterLosesItsLeader(t *testing.T) {
-	if os.Getenv(endNode) == "" && os.Getenv(realCluster) != "" {
-		cannot(t, "it ends the leader of the cluster: %s names a command that does, with the node's TCP address", endNode)
+	if realcluster.Named(t) != nil && !realcluster.Controlled() {
+		cannot(t, "it ends the leader of the cluster: %s names a program that does", realcluster.Control)
 	}
 	target, members, end := clusterNodes(t)
 	require.GreaterOrEqual(t, len(members), 3, "or the rest of the cluster would have no majority")
@@ -129,7 +110,7 @@ func TestClusterLosesItsLeader(t *testing.T) {
 	const before, behind = 50, 200
 	for n := range before + behind {
 		if n == before {
-			end(members[0].TCP)
+			end(members[0])
 		}
 		result, err := writer.Append(ctx, stream, eventstore.ExpectedVersion(n-1), numbered(n, 1))
 		require.NoError(t, err, "%d", n)

@@ -23,6 +23,7 @@ import (
 	"github.com/goeventstore/eventstore"
 	"github.com/goeventstore/eventstore/admin"
 	"github.com/goeventstore/eventstore/eventstoretest"
+	"github.com/goeventstore/eventstore/internal/realcluster"
 )
 
 const (
@@ -200,7 +201,7 @@ func keepCompat(info *admin.Info, code int) error {
 	c.Server = version
 	c.add(compatRun{
 		Date: time.Now().UTC().Format(time.DateOnly), Tests: tests, Projections: info.Projections,
-		Cluster: os.Getenv(realCluster) != "",
+		Cluster: os.Getenv(realcluster.Nodes) != "",
 	}, results.of)
 	return c.write()
 }
