@@ -60,8 +60,8 @@ func (n *clusterNode) serves() bool {
 
 func (n *clusterNode) applied(entries int) bool { return n.shown.Load() >= int64(entries) }
 
-// leaderInfo is what NotHandled tells of a node that leads.
-func (n *nodeIdentity) leaderInfo() *pb.LeaderInfo {
+// leaderInfo is what NotHandled tells of a node that leads. It is read when the node may be another already, so it has a copy.
+func (n nodeIdentity) leaderInfo() *pb.LeaderInfo {
 	port := func(p int) *int32 {
 		narrow := int32(p)
 		return &narrow
