@@ -523,3 +523,13 @@ func TestLeadersAndFollowers(t *testing.T) {
 		require.Equal(t, map[string]int{"Leader": 1, "Follower": 2}, states)
 	})
 }
+
+// A node that begins anew has another identity while others still point to it.
+func TestAHintStaysAsItWasMade(t *testing.T) {
+	n := nodeIdentity{tcp: endpoint{"127.0.0.1", 1113}, http: endpoint{"127.0.0.1", 2113}}
+	info := n.leaderInfo()
+	n = nodeIdentity{}
+	require.Equal(t, "127.0.0.1", info.GetExternalTcpAddress())
+	require.Equal(t, "127.0.0.1", info.GetHttpAddress())
+	require.Empty(t, n.tcp.ip)
+}

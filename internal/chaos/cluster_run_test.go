@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -28,10 +29,20 @@ type target interface {
 	Ready()
 	Client(tb testing.TB, opts ...eventstore.Option) *eventstore.Client
 	clientOfNode(ctx context.Context, id int) (*eventstore.Client, error) // which stays there when leaders are not required
+	await(holds func(ctx context.Context) error)
 }
 
 // embeddedTarget is an embedded cluster.
-type embeddedTarget struct{ *eventstoretest.ClusterServer }
+type embeddedTarget struct {
+	*eventstoretest.ClusterServer
+	t *testing.T
+}
+
+// await waits for nothing: what an embedded cluster is to be it is at once.
+func (s embeddedTarget) await(holds func(ctx context.Context) error) {
+	s.t.Helper()
+	require.NoError(s.t, holds(s.t.Context()))
+}
 
 func (s embeddedTarget) hit(kind string, id int) {
 	switch kind {
@@ -118,7 +129,7 @@ func (p *clusterPlan) run(t *testing.T, connect clusterClient) (h *clusterHistor
 	var said strings.Builder
 	synctest.Test(t, func(t *testing.T) {
 		s := eventstoretest.Cluster(t, 3, eventstoretest.InMemory())
-		p.play(t, h, embeddedTarget{s}, connect, &said, func() { time.Sleep(time.Minute) })
+		p.play(t, h, embeddedTarget{s, t}, connect, &said, func() { time.Sleep(time.Minute) })
 		kept := map[string]bool{}
 		for _, labels := range h.final {
 			for _, label := range labels {
@@ -186,22 +197,30 @@ func (p *clusterPlan) look(t *testing.T, h *clusterHistory, s target) {
 		}
 		h.run(t.Context(), len(p.scripts), last, operation{stream: stream, do: doReadStream}, -1)
 		for id := range s.Nodes() {
-			c, err := s.clientOfNode(t.Context(), id)
-			require.NoError(t, err)
-			slice, err := c.ReadSlice(t.Context(), stream, eventstore.Start, 4096, eventstore.RequireLeader(false))
-			require.NoError(t, c.Close())
-			if len(h.final[stream]) == 0 {
-				require.ErrorIs(t, err, eventstore.ErrStreamNotFound)
-				continue
-			}
-			require.NoError(t, err)
-			var there []string
-			for n, e := range slice.Events {
-				there = append(there, label(e, int64(n)))
-			}
-			require.Equal(t, h.final[stream], there, "node %d", id)
+			s.await(func(ctx context.Context) error { return h.has(ctx, s, id, stream) })
 		}
 	}
+}
+
+// has returns an error unless a node has all that is there in the end.
+func (h *clusterHistory) has(ctx context.Context, s target, id int, stream string) error {
+	c, err := s.clientOfNode(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }()
+	slice, err := c.ReadSlice(ctx, stream, eventstore.Start, 4096, eventstore.RequireLeader(false))
+	if err != nil && !errors.Is(err, eventstore.ErrStreamNotFound) {
+		return err
+	}
+	var there []string
+	for n, e := range slice.Events {
+		there = append(there, label(e, int64(n)))
+	}
+	if !slices.Equal(h.final[stream], there) {
+		return fmt.Errorf("node %d has %v of %s, the leader %v", id, there, stream, h.final[stream])
+	}
+	return nil
 }
 
 // follow keeps what a subscription brings.
