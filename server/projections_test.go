@@ -173,13 +173,15 @@ func TestLinksOfLinks(t *testing.T) {
 	bad := linkTo("0@a-t")
 	bad.Metadata = []byte("no JSON")
 	p.admin("b-4", bad)
+	p.admin("c-1", linkTo("0@$$$$a-t")) // nobody may read that, and the projections go on
+	p.admin("c-2", event("t", "{}", ""))
 	got := n.indexes(t)
 	require.Equal(t, []string{"0@a-t", "-1@", "-1@", "-1@", "0@a-t", "0@a-t", "0@a-t", "-1@"}, data(got["$ce-b"]))
 	require.Contains(t, got["$ce-b"][0].metadata, `"$o":"b-1","$causedBy":"`+target.ID.String()+`","$correlationId":"of the target"}`)
 	require.True(t, strings.HasSuffix(got["$ce-b"][1].metadata, `"$o":"b-1"}`), got["$ce-b"][1].metadata)
-	require.Equal(t, []string{"0@a-t", "0@a-gone", "0@$$a-gone", "0@b-1", "0@b-3"}, data(got["$streams"]))
+	require.Equal(t, []string{"0@a-t", "0@a-gone", "0@$$a-gone", "0@b-1", "0@b-3", "0@c-2"}, data(got["$streams"]))
 	require.Equal(t, []string{"b-1", "b-3"}, data(got["$category-b"]))
-	require.Equal(t, []string{"0@a-t", "0@a-gone"}, data(got["$et-t"]))
+	require.Equal(t, []string{"0@a-t", "0@a-gone", "0@c-2"}, data(got["$et-t"]))
 	require.NotContains(t, got, "$et-$>")
 }
 

@@ -23,10 +23,11 @@ import (
 // realHTTP names the HTTP side of the real server to test against, such as http://127.0.0.1:2113.
 const realHTTP = "EVENTSTORE_TEST_HTTP"
 
-// httpSide is the HTTP side of the server to test: the real one that the environment names, else an embedded one.
+// httpSide is the HTTP side of the server to test: the real one that the environment names, else an embedded one. In a
+// dialect it is an embedded one as well, as in inDialect.
 func httpSide(t *testing.T) (url string, isReal bool) {
 	t.Helper()
-	if url := os.Getenv(realHTTP); url != "" {
+	if url := os.Getenv(realHTTP); url != "" && dialectOf(t) == "" {
 		t.Cleanup(func() { keepResult(t) })
 		return strings.TrimSuffix(url, "/"), true
 	}

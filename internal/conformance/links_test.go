@@ -167,7 +167,8 @@ func TestLinksFollowTheirTargets(t *testing.T) {
 	leadTo("", "")
 }
 
-// TestLinksToWhatMayNotBeRead: one of them refuses the whole page, and one that names no event does not.
+// TestLinksToWhatMayNotBeRead: one of them refuses the whole page, and one that names no event does not. What nobody may read,
+// not even the server, ends the projections of a real one for good: they read all streams and resolve the links.
 func TestLinksToWhatMayNotBeRead(t *testing.T) {
 	srv := serve(t)
 	p := dialPeer(t, srv)

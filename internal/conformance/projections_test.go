@@ -29,7 +29,8 @@ var noProjections atomic.Bool
 func projected(t *testing.T) (srv *eventstoretest.Server, p *peer, category string) {
 	t.Helper()
 	srv = serve(t, eventstoretest.Projections())
-	const reason = "the server's system projections do not run: no link to a new event came within %s"
+	const reason = "no link to a new event came within %s: the server's system projections do not run, " +
+		"or TestLinksToWhatMayNotBeRead has ended them"
 	if !srv.Embedded() && noProjections.Load() {
 		cannot(t, reason, projectionsBound)
 	}
