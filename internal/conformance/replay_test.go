@@ -50,6 +50,8 @@ func TestReplay(t *testing.T) {
 				})
 			case modeCluster:
 				p = replayCluster(t, rec, lines)
+			case modeTimeline:
+				p = replayTimeline(t, rec, lines)
 			default:
 				return
 			}
