@@ -87,3 +87,28 @@ func TestTimelineReplayChecksSubscriptions(t *testing.T) {
 	p := replayTimeline(t, rec, lines)
 	require.Equal(t, []difference{{443, "slave1 missed", "[91]", "[]"}}, p.found)
 }
+
+// TestGossipReplayFindsWhatIsWrong tampers with the timeline of gossip, in several places at once.
+func TestGossipReplayFindsWhatIsWrong(t *testing.T) {
+	rec := recordingOf(t, "cluster-4.1.4/gossip-timeline.jsonl")
+	lines := readGossip(t, rec)
+	at := func(file string) *gossipLine {
+		i := slices.IndexFunc(lines, func(l gossipLine) bool { return l.File == file })
+		require.GreaterOrEqual(t, i, 0)
+		return &lines[i]
+	}
+	at("back-n3-06.json").Members[2] = "41113 Slave dead"
+	at("back-n1-01.json").Status = 503
+	at("back-n3-04.json").Members[0] = "41313 PreMaster alive"
+	at("back-n2-06.json").Ms += 6000
+	at("back-n1-04.json").File = "secure-n1.json" // its nodes have ports for TLS
+	lines = lines[:slices.IndexFunc(lines, func(l gossipLine) bool { return l.Phase == "slavekill" })]
+	var fields []string
+	for _, d := range replayGossip(t, rec, lines).found {
+		fields = append(fields, d.field)
+	}
+	require.Subset(t, fields, []string{
+		"back: node 3 says of 1", "back: node 1 answers", "back: node 3 says of 3 in passing", "back: node 2 says of 3, Slave from",
+		"back: node 1 says of 3: Slave true",
+	})
+}

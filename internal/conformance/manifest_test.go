@@ -32,6 +32,7 @@ const (
 	modeParse       mode = "parse"    // every answer in it is decoded, and no more
 	modeCluster     mode = "cluster"  // as replay, to the nodes of an embedded cluster
 	modeTimeline    mode = "timeline" // the courses of what became of its requests are compared, of the nodes of an embedded cluster over time
+	modeGossip      mode = "gossip"   // what the nodes of an embedded cluster say of each other over time is compared
 	modeHTTP        mode = "http"     // as replay, of requests and answers of HTTP, with a server whose projections run
 )
 
@@ -195,7 +196,7 @@ func (m *manifest) entry(columns []string) error {
 	case kind == "file":
 		r := &recording{path: path, mode: mode(columns[2])}
 		m.files = append(m.files, r)
-		if !slices.Contains([]mode{modeReplay, modeProjections, modeTimed, modeParse, modeCluster, modeTimeline, modeHTTP}, r.mode) {
+		if !slices.Contains([]mode{modeReplay, modeProjections, modeTimed, modeParse, modeCluster, modeTimeline, modeGossip, modeHTTP}, r.mode) {
 			return fmt.Errorf("%q is no mode", r.mode)
 		}
 		return nil
@@ -203,7 +204,7 @@ func (m *manifest) entry(columns []string) error {
 		return fmt.Errorf("%s has no line of its own yet", path)
 	case m.files[i].mode == modeHTTP && !slices.Contains([]string{"out", "apart", "own", "before", "diff"}, kind):
 		return fmt.Errorf("%s is of HTTP, where %s has no meaning", path, kind)
-	case !slices.Contains([]mode{modeReplay, modeProjections, modeTimed, modeCluster, modeTimeline, modeHTTP}, m.files[i].mode):
+	case !slices.Contains([]mode{modeReplay, modeProjections, modeTimed, modeCluster, modeTimeline, modeGossip, modeHTTP}, m.files[i].mode):
 		return fmt.Errorf("%s is not replayed", path)
 	}
 	r := m.files[i]
