@@ -299,13 +299,18 @@ func TestGroupsAreTheLeaders(t *testing.T) {
 				break
 			}
 		}
-		// Without a majority the group ends, and the connection does not.
+		// Without a majority the group ends, and the connection does not. What was written then it never had, although it is
+		// called written.
+		writer := c.to(c.leader())
 		for id := range 3 {
 			if id != c.leader() && id != leader {
 				require.NoError(t, c.Kill(id))
 			}
 		}
+		time.Sleep(2500 * time.Millisecond)
+		asked := writer.writes("s", 2, "d", true)
 		require.Equal(t, messages.SubscriptionDropped, member.next().command)
+		require.Equal(t, messages.OperationResult(0), writer.result(asked))
 		member.quiet()
 	})
 }
@@ -454,11 +459,13 @@ func TestALeaderIsToldToShutDown(t *testing.T) {
 		sub, _ := l.subscribe("s")
 		n, err := c.node(leader)
 		require.NoError(t, err)
+		told := time.Now()
 		n.server.shutDown()()
 		require.Equal(t, messages.SubscriptionDropped, l.reply(sub).command)
 		reason, _ := l.notHandled(l.reply(l.writes("s", -1, "a", true)))
 		require.Equal(t, pb.NotHandled_NotReady, reason)
 		l.closed()
+		require.Equal(t, nodeShutdownTime, time.Since(told))
 		time.Sleep(3 * time.Second)
 		c.ready()
 		require.NotEqual(t, leader, c.leader())

@@ -155,13 +155,13 @@ func (w *writer) show(entries int, committed bool) {
 }
 
 // deposed is a leader that leads no more. As a real one it shows all that it has and calls it written, although it may be
-// lost: no majority has it.
+// lost: no majority has it. Groups do not get that, they end before.
 func (w *writer) deposed() {
 	r := w.replication
 	r.leads = false
 	r.node.reign.Store(0)
-	w.show(r.taken, false)
 	w.server.groups.endAll()
+	w.show(r.taken, false)
 }
 
 // enthroned is the beginning of a reign: all that was inherited is committed.

@@ -9,8 +9,11 @@ import (
 	"github.com/goeventstore/eventstore/messages"
 )
 
-// shutdownTime is how long a server that is told to shut down still answers, that it is not ready.
-const shutdownTime = 80 * time.Millisecond
+// How long a server that is told to shut down still answers, that it is not ready, and a node of a cluster.
+const (
+	shutdownTime     = 80 * time.Millisecond
+	nodeShutdownTime = 550 * time.Millisecond
+)
 
 // shutDown ends the server in steps, as a real one does that is told to over HTTP (4.13): from now on it takes no requests. The
 // rest is for behind the answer, and does not wait: every subscription is dropped, and a moment later the server closes.
@@ -24,8 +27,12 @@ func (s *Server) shutDown() (rest func()) {
 func (s *Server) endSoon() {
 	s.subscriptions.dropAll()
 	s.groups.endAll()
+	after := shutdownTime
+	if s.node != nil {
+		after = nodeShutdownTime
+	}
 	go func() {
-		timer := time.NewTimer(shutdownTime)
+		timer := time.NewTimer(after)
 		defer timer.Stop()
 		select {
 		case <-timer.C:

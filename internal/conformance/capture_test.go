@@ -28,6 +28,15 @@ type line struct {
 	conn string
 	how  string // a connection ended
 
+	// Of the recording of a cluster over time.
+	event string
+	nodes []string
+	told  *toldNodes
+
+	missing, surplus []int64 // events of a subscription, by their numbers
+
+	tally *tally // how many requests were answered so, and stored or not
+
 	// Of a frame.
 	command messages.Command
 	flags   byte
@@ -38,6 +47,16 @@ type line struct {
 	http    *httpPair // of a request by HTTP
 	// made: a request that the recording does not show, so that its answer need not be there either.
 	made bool
+}
+
+// toldNodes says which node of a cluster was what.
+type toldNodes struct{ leader, slave1, slave2 string }
+
+// tally is how many writes were answered so, and are stored or not.
+type tally struct {
+	result string
+	stored bool
+	count  int
 }
 
 type lineKind int
@@ -133,13 +152,26 @@ func parseJSON(b []byte) (line, error) {
 		Sent                  *string `json:"body_sent"`
 		Status                int
 		Headers               map[string]string
+
+		Nodes                  []string // of a cluster
+		Master, Slave1, Slave2 string
+		Result, Stored         any
+		Missing, Surplus       []int64
+		Count                  int
 	}
 	if err := json.Unmarshal(b, &in); err != nil {
 		return line{}, err
 	}
 	l := line{n: in.N, ms: in.Ms, conn: in.Conn, how: in.How, kind: remark}
 	if in.Event != "" {
+		l.event, l.nodes, l.missing, l.surplus = in.Event, in.Nodes, in.Missing, in.Surplus
+		if in.Master != "" {
+			l.told = &toldNodes{in.Master, in.Slave1, in.Slave2}
+		}
 		switch {
+		case in.Event == "tally":
+			result, _ := in.Result.(string)
+			l.tally = &tally{result, in.Stored == "in stream", in.Count}
 		case in.Event == "connected":
 			l.kind = connected
 		case in.Event == "connection ended" && strings.HasPrefix(in.How, "server closed"):

@@ -265,13 +265,19 @@ func TestLearned(t *testing.T) {
 
 func recorded(t *testing.T, path string) (*recording, []line) {
 	t.Helper()
+	lines, err := readCapture(filepath.Join(capturesDir, filepath.FromSlash(path)))
+	require.NoError(t, err)
+	return recordingOf(t, path), lines
+}
+
+// recordingOf is what the manifest says of a file.
+func recordingOf(t *testing.T, path string) *recording {
+	t.Helper()
 	m, err := readManifest(capturesDir)
 	require.NoError(t, err)
 	i := slices.IndexFunc(m.files, func(r *recording) bool { return r.path == path })
 	require.NotEqual(t, -1, i)
-	lines, err := readCapture(filepath.Join(capturesDir, filepath.FromSlash(path)))
-	require.NoError(t, err)
-	return m.files[i], lines
+	return m.files[i]
 }
 
 func at(t *testing.T, lines []line, n int) *line {

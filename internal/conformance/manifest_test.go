@@ -28,10 +28,12 @@ const (
 	// modeProjections is as replay, with a server whose system projections run: each request is sent when what was written
 	// before it is indexed, as the probe waited for it.
 	modeProjections mode = "projections"
-	modeTimed       mode = "timed"   // as replay, in virtual time: when it was sent, and the answers must come when they did
-	modeParse       mode = "parse"   // every answer in it is decoded, and no more
-	modeCluster     mode = "cluster" // as replay, to the nodes of an embedded cluster
-	modeHTTP        mode = "http"    // as replay, of requests and answers of HTTP, with a server whose projections run
+	modeTimed       mode = "timed"    // as replay, in virtual time: when it was sent, and the answers must come when they did
+	modeParse       mode = "parse"    // every answer in it is decoded, and no more
+	modeCluster     mode = "cluster"  // as replay, to the nodes of an embedded cluster
+	modeTimeline    mode = "timeline" // the courses of what became of its requests are compared, of the nodes of an embedded cluster over time
+	modeGossip      mode = "gossip"   // what the nodes of an embedded cluster say of each other over time is compared
+	modeHTTP        mode = "http"     // as replay, of requests and answers of HTTP, with a server whose projections run
 )
 
 // manifest is what testdata/captures/manifest.tsv says, whose comment describes its form.
@@ -51,6 +53,8 @@ type recording struct {
 	bytes  []inBytes
 	loose  time.Duration // how much earlier or later than recorded the server may be, beside the usual
 	diffs  []expected
+
+	chances []chance
 }
 
 // lineRange is a range of lines.
@@ -111,6 +115,9 @@ type inBytes struct {
 	why   string
 }
 
+// chance is an outcome of requests of one kind, in a recording of a cluster over time, that may be met or not.
+type chance struct{ lane, outcome, why string }
+
 // expected is a difference that is there for a reason.
 type expected struct {
 	difference // ours "*": whatever it is
@@ -156,6 +163,7 @@ var kinds = []struct {
 	{"before", 7},
 	{"bytes", 6},
 	{"diff", 7},
+	{"chance", 5},
 }
 
 // columnsOf is how many columns entries of a kind have.
@@ -188,7 +196,7 @@ func (m *manifest) entry(columns []string) error {
 	case kind == "file":
 		r := &recording{path: path, mode: mode(columns[2])}
 		m.files = append(m.files, r)
-		if !slices.Contains([]mode{modeReplay, modeProjections, modeTimed, modeParse, modeCluster, modeHTTP}, r.mode) {
+		if !slices.Contains([]mode{modeReplay, modeProjections, modeTimed, modeParse, modeCluster, modeTimeline, modeGossip, modeHTTP}, r.mode) {
 			return fmt.Errorf("%q is no mode", r.mode)
 		}
 		return nil
@@ -196,7 +204,7 @@ func (m *manifest) entry(columns []string) error {
 		return fmt.Errorf("%s has no line of its own yet", path)
 	case m.files[i].mode == modeHTTP && !slices.Contains([]string{"out", "apart", "own", "before", "diff"}, kind):
 		return fmt.Errorf("%s is of HTTP, where %s has no meaning", path, kind)
-	case !slices.Contains([]mode{modeReplay, modeProjections, modeTimed, modeCluster, modeHTTP}, m.files[i].mode):
+	case !slices.Contains([]mode{modeReplay, modeProjections, modeTimed, modeCluster, modeTimeline, modeGossip, modeHTTP}, m.files[i].mode):
 		return fmt.Errorf("%s is not replayed", path)
 	}
 	r := m.files[i]
@@ -215,6 +223,9 @@ func (m *manifest) entry(columns []string) error {
 		return r.leaveToServer(columns[2:])
 	case "before":
 		return r.storeBefore(columns[2:])
+	case "chance":
+		r.chances = append(r.chances, chance{columns[2], columns[3], columns[4]})
+		return nil
 	case "bytes":
 		return r.tellInBytes(columns[2:])
 	default:

@@ -2,6 +2,7 @@ package conformance_test
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"path"
@@ -27,6 +28,10 @@ func TestReplay(t *testing.T) {
 				replayHTTP(t, rec)
 				return
 			}
+			if rec.mode == modeGossip {
+				replayGossip(t, rec, readGossip(t, rec)).report(t, "")
+				return
+			}
 			lines, err := readCapture(filepath.Join(capturesDir, filepath.FromSlash(rec.path)))
 			require.NoError(t, err)
 			answers := requireDecodes(t, lines)
@@ -50,16 +55,24 @@ func TestReplay(t *testing.T) {
 				})
 			case modeCluster:
 				p = replayCluster(t, rec, lines)
+			case modeTimeline:
+				p = replayTimeline(t, rec, lines)
 			default:
 				return
 			}
-			for _, problem := range append(p.problems, rec.unlisted(p.found)...) {
-				t.Error(problem)
-			}
-			t.Logf("%d of %d recorded answers compared, %d ranges left out, %d differences listed", p.compared, answers, len(rec.outs)+len(rec.words), len(rec.diffs))
-			require.Positive(t, p.compared)
+			p.report(t, fmt.Sprintf(" of %d recorded answers", answers))
 		})
 	}
+}
+
+// report tells what was found.
+func (p *playing) report(t *testing.T, of string) {
+	t.Helper()
+	for _, problem := range append(p.problems, p.rec.unlisted(p.found)...) {
+		t.Error(problem)
+	}
+	t.Logf("%d%s compared, %d ranges left out, %d differences listed", p.compared, of, len(p.rec.outs)+len(p.rec.words), len(p.rec.diffs))
+	require.Positive(t, p.compared)
 }
 
 // dialect is that of the server which was recorded: the name of the folder ends with its version.
