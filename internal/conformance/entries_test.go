@@ -135,6 +135,9 @@ func TestManifestIsComplete(t *testing.T) {
 		"before it":           {"file\ta/b.jsonl\tprojections\nbefore\ta/b.jsonl\ta-1 $$a-2\tt\t{}\t-\twhy\n", ""},
 		"before the time":     {"file\ta/b.jsonl\ttimed\nbefore\ta/b.jsonl\ta\tt\t-\t-\twhy\n", "manifest.tsv:2: nothing can be stored before a/b.jsonl is played"},
 		"bytes that are none": {"file\ta/b.jsonl\treplay\nbytes\ta/b.jsonl\t1\t5\t0\twhy\n", "manifest.tsv:2: encoding/hex: odd length hex string"},
+		"chance by frames":    {"file\ta/b.jsonl\treplay\nchance\ta/b.jsonl\ta\tb\tw\n", "manifest.tsv:2: a/b.jsonl has mode replay, where chance has no meaning"},
+		"a race over time":    {"file\ta/b.jsonl\ttimeline\nrace\ta/b.jsonl\t1-2\tw\n", "manifest.tsv:2: a/b.jsonl has mode timeline, where race has no meaning"},
+		"chance over time":    {"file\ta/b.jsonl\tgossip\nchance\ta/b.jsonl\ta\tb\tw\n", ""},
 		"the same difference": {"file\ta/b.jsonl\treplay\ndiff\ta/b.jsonl\t1\tf\tx\ty\tw\ndiff\ta/b.jsonl\t1\tf\tx\ty\tw\n", "manifest.tsv:3: frame 1, f: there twice"},
 	} {
 		t.Run(name, func(t *testing.T) {

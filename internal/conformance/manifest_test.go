@@ -28,12 +28,13 @@ const (
 	// modeProjections is as replay, with a server whose system projections run: each request is sent when what was written
 	// before it is indexed, as the probe waited for it.
 	modeProjections mode = "projections"
-	modeTimed       mode = "timed"    // as replay, in virtual time: when it was sent, and the answers must come when they did
-	modeParse       mode = "parse"    // every answer in it is decoded, and no more
-	modeCluster     mode = "cluster"  // as replay, to the nodes of an embedded cluster
-	modeTimeline    mode = "timeline" // the courses of what became of its requests are compared, of the nodes of an embedded cluster over time
-	modeGossip      mode = "gossip"   // what the nodes of an embedded cluster say of each other over time is compared
-	modeHTTP        mode = "http"     // as replay, of requests and answers of HTTP, with a server whose projections run
+	modeTimed       mode = "timed"     // as replay, in virtual time: when it was sent, and the answers must come when they did
+	modeParse       mode = "parse"     // every answer in it is decoded, and no more
+	modeCluster     mode = "cluster"   // as replay, to the nodes of an embedded cluster
+	modeTimeline    mode = "timeline"  // the courses of what became of its requests are compared, of the nodes of an embedded cluster over time
+	modeFailovers   mode = "failovers" // times of an embedded cluster's failovers are compared
+	modeGossip      mode = "gossip"    // what the nodes of an embedded cluster say of each other over time is compared
+	modeHTTP        mode = "http"      // as replay, of requests and answers of HTTP, with a server whose projections run
 )
 
 // manifest is what testdata/captures/manifest.tsv says, whose comment describes its form.
@@ -178,6 +179,20 @@ func columnsOf(kind string) (int, error) {
 	return 0, fmt.Errorf("%q is neither %s", kind, strings.Join(names, " nor "))
 }
 
+// takes reports whether entries of a kind mean something for recordings of clusters over time, and in other modes.
+func (m mode) takes(kind string) bool {
+	switch m {
+	case modeTimeline:
+		return slices.Contains([]string{"words", "apart", "loose", "chance", "diff"}, kind)
+	case modeGossip:
+		return slices.Contains([]string{"loose", "chance", "diff"}, kind)
+	case modeFailovers:
+		return kind == "diff"
+	default:
+		return kind != "chance"
+	}
+}
+
 func (m *manifest) entry(columns []string) error {
 	kind, path := columns[0], ""
 	if len(columns) > 1 {
@@ -196,7 +211,7 @@ func (m *manifest) entry(columns []string) error {
 	case kind == "file":
 		r := &recording{path: path, mode: mode(columns[2])}
 		m.files = append(m.files, r)
-		if !slices.Contains([]mode{modeReplay, modeProjections, modeTimed, modeParse, modeCluster, modeTimeline, modeGossip, modeHTTP}, r.mode) {
+		if !slices.Contains([]mode{modeReplay, modeProjections, modeTimed, modeParse, modeCluster, modeTimeline, modeGossip, modeFailovers, modeHTTP}, r.mode) {
 			return fmt.Errorf("%q is no mode", r.mode)
 		}
 		return nil
@@ -204,7 +219,9 @@ func (m *manifest) entry(columns []string) error {
 		return fmt.Errorf("%s has no line of its own yet", path)
 	case m.files[i].mode == modeHTTP && !slices.Contains([]string{"out", "apart", "own", "before", "diff"}, kind):
 		return fmt.Errorf("%s is of HTTP, where %s has no meaning", path, kind)
-	case !slices.Contains([]mode{modeReplay, modeProjections, modeTimed, modeCluster, modeTimeline, modeGossip, modeHTTP}, m.files[i].mode):
+	case !m.files[i].mode.takes(kind):
+		return fmt.Errorf("%s has mode %s, where %s has no meaning", path, m.files[i].mode, kind)
+	case !slices.Contains([]mode{modeReplay, modeProjections, modeTimed, modeCluster, modeTimeline, modeGossip, modeFailovers, modeHTTP}, m.files[i].mode):
 		return fmt.Errorf("%s is not replayed", path)
 	}
 	r := m.files[i]

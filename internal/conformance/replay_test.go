@@ -24,13 +24,17 @@ func TestReplay(t *testing.T) {
 	require.NotEmpty(t, m.files)
 	for _, rec := range m.files {
 		t.Run(rec.path, func(t *testing.T) {
-			if rec.mode == modeHTTP {
+			switch rec.mode {
+			case modeHTTP:
 				replayHTTP(t, rec)
 				return
-			}
-			if rec.mode == modeGossip {
+			case modeGossip:
 				replayGossip(t, rec, readGossip(t, rec)).report(t, "")
 				return
+			case modeFailovers:
+				replayFailovers(t, rec).report(t, "")
+				return
+			default:
 			}
 			lines, err := readCapture(filepath.Join(capturesDir, filepath.FromSlash(rec.path)))
 			require.NoError(t, err)
