@@ -33,6 +33,7 @@ const (
 	modeCluster     mode = "cluster"   // as replay, to the nodes of an embedded cluster
 	modeTimeline    mode = "timeline"  // the courses of what became of its requests are compared, of the nodes of an embedded cluster over time
 	modeFailovers   mode = "failovers" // times of an embedded cluster's failovers are compared
+	modeBursts      mode = "bursts"    // what became of writes that were under way when the leader was killed has to be something recorded
 	modeGossip      mode = "gossip"    // what the nodes of an embedded cluster say of each other over time is compared
 	modeHTTP        mode = "http"      // as replay, of requests and answers of HTTP, with a server whose projections run
 )
@@ -188,6 +189,8 @@ func (m mode) takes(kind string) bool {
 		return slices.Contains([]string{"loose", "chance", "diff"}, kind)
 	case modeFailovers:
 		return kind == "diff"
+	case modeBursts:
+		return false
 	default:
 		return kind != "chance"
 	}
@@ -211,7 +214,7 @@ func (m *manifest) entry(columns []string) error {
 	case kind == "file":
 		r := &recording{path: path, mode: mode(columns[2])}
 		m.files = append(m.files, r)
-		if !slices.Contains([]mode{modeReplay, modeProjections, modeTimed, modeParse, modeCluster, modeTimeline, modeGossip, modeFailovers, modeHTTP}, r.mode) {
+		if !slices.Contains([]mode{modeReplay, modeProjections, modeTimed, modeParse, modeCluster, modeTimeline, modeGossip, modeFailovers, modeBursts, modeHTTP}, r.mode) {
 			return fmt.Errorf("%q is no mode", r.mode)
 		}
 		return nil
@@ -221,7 +224,7 @@ func (m *manifest) entry(columns []string) error {
 		return fmt.Errorf("%s is of HTTP, where %s has no meaning", path, kind)
 	case !m.files[i].mode.takes(kind):
 		return fmt.Errorf("%s has mode %s, where %s has no meaning", path, m.files[i].mode, kind)
-	case !slices.Contains([]mode{modeReplay, modeProjections, modeTimed, modeCluster, modeTimeline, modeGossip, modeFailovers, modeHTTP}, m.files[i].mode):
+	case !slices.Contains([]mode{modeReplay, modeProjections, modeTimed, modeCluster, modeTimeline, modeGossip, modeFailovers, modeBursts, modeHTTP}, m.files[i].mode):
 		return fmt.Errorf("%s is not replayed", path)
 	}
 	r := m.files[i]

@@ -34,6 +34,9 @@ func TestReplay(t *testing.T) {
 			case modeFailovers:
 				replayFailovers(t, rec).report(t, "")
 				return
+			case modeBursts:
+				replayBursts(t, rec).report(t, "")
+				return
 			default:
 			}
 			lines, err := readCapture(filepath.Join(capturesDir, filepath.FromSlash(rec.path)))
