@@ -37,14 +37,7 @@ func Cluster(tb testing.TB, nodes int, opts ...Option) *ClusterServer {
 		o.apply(&cfg)
 	}
 	s := &ClusterServer{tb: tb, network: cfg.network}
-	cfg.server.Listen = cfg.network.Listen
-	if cfg.now != nil {
-		cfg.server.Now = cfg.now
-	}
-	if cfg.newID != nil {
-		cfg.server.NewID = cfg.newID
-	}
-	cfg.server.Projections = cfg.server.Projections || cfg.projections
+	cfg.complete()
 	var err error
 	if cfg.secure {
 		if s.identity, err = newIdentity(tb); err != nil {

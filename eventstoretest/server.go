@@ -83,9 +83,8 @@ func Run(tb testing.TB, opts ...Option) *Server {
 	return s
 }
 
-// startEmbedded starts the embedded server, and returns the address of its plain port.
-func (s *Server) startEmbedded(cfg *config) (plain string, err error) {
-	s.tb.Helper()
+// complete puts into the configuration of the embedded server, or of each node, what has options of its own.
+func (cfg *config) complete() {
 	cfg.server.Listen = cfg.network.Listen
 	if cfg.now != nil {
 		cfg.server.Now = cfg.now
@@ -94,6 +93,12 @@ func (s *Server) startEmbedded(cfg *config) (plain string, err error) {
 		cfg.server.NewID = cfg.newID
 	}
 	cfg.server.Projections = cfg.server.Projections || cfg.projections
+}
+
+// startEmbedded starts the embedded server, and returns the address of its plain port.
+func (s *Server) startEmbedded(cfg *config) (plain string, err error) {
+	s.tb.Helper()
+	cfg.complete()
 	if s.identity != nil {
 		cfg.server.Secure = cmp.Or(cfg.server.Secure, "127.0.0.1:0")
 		cfg.server.TLS = s.identity.keys

@@ -1,7 +1,6 @@
 package listener
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -177,17 +176,14 @@ func (f *Fanout) deliver(ctx context.Context, e *eventstore.ResolvedEvent) error
 
 // wanting is called with the lock, and returns those who want the stream of e alone.
 func (f *Fanout) wanting(e *eventstore.ResolvedEvent) []*Consumer {
-	switch {
-	case e.All:
-		return f.consumers[e.Original().Stream]
-	case e.Event != nil:
-		return f.consumers[e.Event.Stream]
+	stream := streamOf(*e)
+	if e.All {
+		stream = e.Original().Stream
 	}
-	// A link to what is there no more: its data are a number, @ and the stream.
-	if _, stream, _ := bytes.Cut(e.Link.Data, []byte("@")); len(stream) > 0 {
-		return f.consumers[string(stream)]
+	if stream == "" { // a link that names none: those who want everything have it already
+		return nil
 	}
-	return nil
+	return f.consumers[stream]
 }
 
 // offer is called with the lock. From the last to the first, since one that ends is replaced by the last.
