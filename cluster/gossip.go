@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -124,7 +125,7 @@ func lookupSRV(ctx context.Context, name string) ([]*net.SRV, error) {
 // error of no good answer has what each node said; that of no member that fits, a *NoNodeError, has each with its state and why
 // it was passed over.
 func (g *Gossip) Resolve(ctx context.Context) (string, error) {
-	found, err := g.find(ctx, g.cfg.Preference)
+	found, err := g.find(ctx, g.cfg.Preference, nil)
 	if err != nil {
 		return "", err
 	}
@@ -137,14 +138,16 @@ func (g *Gossip) Resolve(ctx context.Context) (string, error) {
 // Leader asks and returns the address of the leader, whatever the preference. Who says that it is one of those that the caller knows
 // not to lead, is not believed. Without one the error is a *NoNodeError.
 func (g *Gossip) Leader(ctx context.Context, not ...string) (string, error) {
-	found, err := g.find(ctx, Leader, not...)
-	switch {
-	case err != nil:
-		return "", err
-	case found.rank != wanted:
-		return "", &NoNodeError{Members: found.members, why: append(found.why, "none of the others leads")}
-	}
-	return found.addr, nil
+	found, err := g.find(ctx, Leader, func(m Member, addr string) string {
+		switch {
+		case slices.Contains(not, addr):
+			return "is known not to lead"
+		case Leader.rank(m.State) != wanted:
+			return "does not lead"
+		}
+		return ""
+	})
+	return found.addr, err
 }
 
 // Failed tells that the connection to an address that was returned could not be made, or was lost when it was connected. For 10 s
@@ -178,10 +181,10 @@ func (g *Gossip) Members(ctx context.Context) (members []Member, err error) {
 }
 
 // find asks until somebody knows a node of the kind that is wanted, or nobody is left, and returns the best of what was told.
-func (g *Gossip) find(ctx context.Context, p Preference, not ...string) (choice, error) {
+func (g *Gossip) find(ctx context.Context, p Preference, unwanted func(m Member, addr string) (why string)) (choice, error) {
 	var best choice
 	err := g.survey(ctx, func(members []Member) bool {
-		if c := g.choose(members, p, not...); best.members == nil || c.before(&best) {
+		if c := g.choose(members, p, unwanted); best.members == nil || c.before(&best) {
 			best = c
 		}
 		return best.addr != "" && best.rank == wanted && best.past == fine

@@ -105,8 +105,8 @@ func (c *choice) before(d *choice) bool {
 	return cmp.Or(cmp.Compare(c.past/unreachable, d.past/unreachable), cmp.Compare(c.rank, d.rank), cmp.Compare(c.past, d.past)) < 0
 }
 
-// choose picks the best member of an answer that is not one of some addresses.
-func (g *Gossip) choose(members []Member, p Preference, not ...string) choice {
+// choose picks the best member of an answer. Unless it is nil a function says why it cannot be one that would do, "" when it can.
+func (g *Gossip) choose(members []Member, p Preference, unwanted func(m Member, addr string) (why string)) choice {
 	best := choice{members: members}
 	shuffled := slices.Clone(members)
 	rand.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
@@ -116,8 +116,8 @@ func (g *Gossip) choose(members []Member, p Preference, not ...string) choice {
 		if g.cfg.Secure {
 			addr = m.Secure
 		}
-		if why == "" && slices.Contains(not, addr) {
-			why = "is known not to lead"
+		if why == "" && unwanted != nil {
+			why = unwanted(m, addr)
 		}
 		if why == "" {
 			if _, err := g.translate(addr); err != nil {

@@ -66,7 +66,7 @@ func picked(t *testing.T, cfg Config, members []Member) string {
 	got := map[string]bool{}
 	g := picker(t, cfg)
 	for range 100 {
-		got[g.choose(members, cfg.Preference).addr] = true
+		got[g.choose(members, cfg.Preference, nil).addr] = true
 	}
 	return strings.Join(slices.Sorted(maps.Keys(got)), " ")
 }
@@ -130,7 +130,7 @@ func TestPick(t *testing.T) {
 	for _, tt := range tests {
 		m := members(t, tt.file)
 		require.Equal(t, tt.want, picked(t, Config{Preference: tt.preference, Secure: tt.secure}, m), tt.file)
-		c := picker(t, Config{Secure: tt.secure}).choose(m, tt.preference)
+		c := picker(t, Config{Secure: tt.secure}).choose(m, tt.preference, nil)
 		if tt.says == nil {
 			continue
 		}
@@ -148,7 +148,7 @@ func TestWhoNeverServesIsNeverPicked(t *testing.T) {
 	for _, state := range []string{"Manager", "ShuttingDown", "Shutdown"} {
 		all = append(all, Member{State: state, Alive: true, TCP: "a:1", Secure: "a:2"})
 	}
-	c := picker(t, Config{}).choose(all, Random)
+	c := picker(t, Config{}).choose(all, Random, nil)
 	require.Empty(t, c.addr)
 	require.ErrorContains(t, &NoNodeError{why: c.why}, `a:1 ("Manager") takes no clients; a:1 ("Shutdown") takes no clients; a:1 ("ShuttingDown") takes no clients`)
 }
@@ -193,7 +193,7 @@ func FuzzParse(f *testing.F) {
 			for _, secure := range []bool{false, true} {
 				g, err := NewGossip(Config{Seeds: []string{"nobody:1"}, Secure: secure})
 				require.NoError(t, err)
-				c := g.choose(m, p)
+				c := g.choose(m, p, nil)
 				if c.addr == "" {
 					require.Len(t, c.why, len(m), "each is accounted for")
 					continue
