@@ -146,7 +146,9 @@ func (c *Client) dialEither(ctx context.Context, from string, h hint) *conn.Conn
 		cn := (*conn.Conn)(nil)
 		if h.addr != "" {
 			var err error
-			if cn, err = c.dialAdvertised(ctx, h.addr); err != nil && ctx.Err() == nil {
+			if cn, err = c.dialAdvertised(ctx, h.addr); err == nil {
+				cn = c.unlessDenied(ctx, cn, h)
+			} else if ctx.Err() == nil {
 				c.failed(h.addr, false)
 			}
 		}
@@ -185,8 +187,11 @@ func (c *Client) dialFound(ctx context.Context, over <-chan struct{}, from strin
 	for {
 		asked := time.Now()
 		if addr, err := ask(ctx); err == nil {
-			cn, _, _ := c.dialMember(ctx, addr, asked, ask) // on an error the old one is as good
-			return cn
+			cn, _, err := c.dialMember(ctx, addr, asked, ask)
+			if err != nil {
+				return nil // the old one is as good
+			}
+			return c.unlessDenied(ctx, cn, h)
 		}
 		select {
 		case <-over:

@@ -1,6 +1,7 @@
 package eventstore_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -47,7 +48,11 @@ type playedNode struct {
 	unknown  bool   // it does not know its users yet
 	listener net.Listener
 	conns    map[net.Conn]struct{}
-	late     time.Duration // it takes this long for each append
+	late     time.Duration           // it takes this long for each append
+	slow     time.Duration           // and this long for gossip
+	says     func() messages.Request // to whether it leads; nil: what its state makes it say
+	asked    int                     // whether it leads
+	login    string                  // that came with it
 }
 
 // playNodes starts them, as followers that tell nothing yet.
@@ -196,8 +201,9 @@ func (p *nodes) tell(n *playedNode, w http.ResponseWriter) {
 		return
 	}
 	p.mu.Lock()
-	gossip := n.gossip
+	gossip, slow := n.gossip, n.slow
 	p.mu.Unlock()
+	time.Sleep(slow)
 	if gossip == "" {
 		w.WriteHeader(http.StatusInternalServerError)
 		return
@@ -246,6 +252,13 @@ func (p *nodes) play(n *playedNode, nc net.Conn) {
 func (p *nodes) answer(n *playedNode, f messages.Frame) messages.Request {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if f.Command == messages.ReadEvent && bytes.Contains(f.Body, []byte("leader-question")) {
+		n.asked++
+		n.login = string(f.Login)
+		if n.says != nil {
+			return n.says()
+		}
+	}
 	switch {
 	case f.Command == messages.IdentifyClient:
 		return messages.Raw(messages.ClientIdentified, nil)

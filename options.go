@@ -95,7 +95,8 @@ func WithLogger(l *slog.Logger) Option { return option(func(o *options) { o.logg
 func WithTimeout(d time.Duration) Option { return option(func(o *options) { o.timeout = d }) }
 
 // WithHeartbeat sets the silence after which the server is asked for a sign of life, and how long it may take to give one
-// before the connection is replaced. Default: 2 s and 1.5 s.
+// before the connection is replaced. Default: 2 s and 1.5 s. Their sum is also how often a client of a cluster that prefers the leader
+// asks whether its node still leads.
 func WithHeartbeat(interval, timeout time.Duration) Option {
 	return option(func(o *options) { o.heartbeatInterval, o.heartbeatTimeout = interval, timeout })
 }

@@ -21,9 +21,9 @@ const calm = 10 * time.Second
 // supervise owns the connection: it waits for its end, dials the next and publishes it, until ctx ends. In between it follows
 // hints about where the leader is, never faster than the backoff.
 //
-// Looking for the leader begins with a hint and ends when the client has moved, with the connection, or when nobody has hinted for a
-// while. Until then the hint and the cluster are tried after each wait, also without a further hint: the calls have
-// waits of their own.
+// Looking for the leader begins with a hint, in the answer to a call or to the question that is asked now and then. It ends when the client
+// has moved, with the connection, or when nobody has hinted for a while. Until then the hint and the cluster are tried after each
+// wait, also without a further hint: the calls have waits of their own.
 func (c *Client) supervise(ctx context.Context, cn *conn.Conn) {
 	waits, moves := c.backoff(), c.backoff()
 	since := time.Now()
@@ -32,6 +32,8 @@ func (c *Client) supervise(ctx context.Context, cn *conn.Conn) {
 	rest, resting := time.NewTimer(0), false
 	<-rest.C
 	defer rest.Stop()
+	look, end := c.watch()
+	defer end()
 	for cn != nil {
 		select {
 		case <-cn.Done(): // by now every call that waited on it has been queued or settled
@@ -50,6 +52,9 @@ func (c *Client) supervise(ctx context.Context, cn *conn.Conn) {
 		case <-ctx.Done():
 			cn.Close()
 			return
+		case <-look:
+			c.ask(cn)
+			continue
 		case <-rest.C:
 			resting = false
 		case last = <-c.hints:

@@ -26,6 +26,7 @@ type clusterHistory struct {
 	// What was rolled back. An embedded cluster says it by name; of a real one it is concluded.
 	rolledBack map[string]bool // stream, number and label
 	gone       map[string]bool // labels that are nowhere else
+	reigns     int             // for which a client that calls nothing was to be at the leader
 	lost       *lost           // of a real one
 }
 
@@ -113,10 +114,10 @@ func (h *clusterHistory) wasThere(stream string, number int64, label string, fro
 }
 
 // clusterCount says in numbers what happened.
-type clusterCount struct{ blows, operations, refused, open, gone, listened, again, beyond int }
+type clusterCount struct{ blows, operations, refused, open, gone, listened, again, beyond, reigns int }
 
 func (h *clusterHistory) count() (c clusterCount) {
-	c.blows, c.operations = h.faults, len(h.ops)
+	c.blows, c.operations, c.reigns = h.faults, len(h.ops), h.reigns
 	for _, op := range h.ops {
 		switch out := op.Output.(outcome); {
 		case out.unknown:
@@ -151,12 +152,14 @@ func (c *clusterCount) add(d clusterCount) {
 	c.listened += d.listened
 	c.again += d.again
 	c.beyond += d.beyond
+	c.reigns += d.reigns
 }
 
 func (c clusterCount) String() string {
 	return fmt.Sprintf("%d blows, %d operations: %d appends refused, %d open; %d events called written and lost, or rolled back; "+
-		"listeners were handed %d events, %d times again from one that they had, and were beyond the end %d times",
-		c.blows, c.operations, c.refused, c.open, c.gone, c.listened, c.again, c.beyond)
+		"listeners were handed %d events, %d times again from one that they had, and were beyond the end %d times; "+
+		"who only subscribed was to be at the leader %d times",
+		c.blows, c.operations, c.refused, c.open, c.gone, c.listened, c.again, c.beyond, c.reigns)
 }
 
 // named is a client that keeps the ids of what it writes.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,7 +36,8 @@ type target interface {
 // embeddedTarget is an embedded cluster.
 type embeddedTarget struct {
 	*eventstoretest.ClusterServer
-	t *testing.T
+	t      *testing.T
+	paused *atomic.Int32 // the node that is; -1: none
 }
 
 // await waits for nothing: what an embedded cluster is to be it is at once.
@@ -47,6 +49,7 @@ func (s embeddedTarget) await(holds func(ctx context.Context) error) {
 func (s embeddedTarget) hit(kind string, id int) {
 	switch kind {
 	case leaderPaused:
+		s.paused.Store(int32(id))
 		_ = s.Cluster.Pause(id) // one that begins anew is not there
 	case leaderCutOff, followerCutOff:
 		s.Partition(id)
@@ -61,6 +64,7 @@ func (s embeddedTarget) heal() {
 		_ = s.Cluster.Resume(id)
 		s.Start(id)
 	}
+	s.paused.Store(-1)
 }
 
 func (s embeddedTarget) clientOfNode(ctx context.Context, id int) (*eventstore.Client, error) {
@@ -129,7 +133,11 @@ func (p *clusterPlan) run(t *testing.T, connect clusterClient) (h *clusterHistor
 	var said strings.Builder
 	synctest.Test(t, func(t *testing.T) {
 		s := eventstoretest.Cluster(t, 3, eventstoretest.InMemory())
-		p.play(t, h, embeddedTarget{s, t}, connect, &said, func() { time.Sleep(time.Minute) })
+		target := embeddedTarget{ClusterServer: s, t: t, paused: new(atomic.Int32)}
+		target.paused.Store(-1)
+		watched := h.watchIdle(t, target)
+		p.play(t, h, target, connect, &said, func() { time.Sleep(time.Minute) })
+		watched()
 		kept := map[string]bool{}
 		for _, labels := range h.final {
 			for _, label := range labels {
