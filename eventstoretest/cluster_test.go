@@ -2,6 +2,8 @@ package eventstoretest_test
 
 import (
 	"context"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -53,6 +55,57 @@ func TestAHintOfAFollower(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "tcp://"+c.State().Addr, s.Cluster.NodeURL(s.Leader()))
 	})
+}
+
+// TestAHintThatIsNone: gossip leads the client to a node that does not lead, and that says so without saying who does, or names one that
+// does not either. It goes by gossip, which knows by then, and is served within a gossip time-out and the longest wait.
+func TestAHintThatIsNone(t *testing.T) {
+	for name, named := range map[string]func(s *eventstoretest.ClusterServer, node int) int{
+		"no address":         func(*eventstoretest.ClusterServer, int) int { return -1 },
+		"no such node":       func(*eventstoretest.ClusterServer, int) int { return 3 },
+		"itself":             func(_ *eventstoretest.ClusterServer, node int) int { return node },
+		"the other follower": func(s *eventstoretest.ClusterServer, _ int) int { return s.Followers()[1] },
+		"a node that is down": func(s *eventstoretest.ClusterServer, _ int) int {
+			down := s.Followers()[1]
+			s.Kill(down)
+			return down
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inCluster(t, func(t *testing.T, s *eventstoretest.ClusterServer) {
+				leader, followers := s.Leader(), s.Followers()
+				wrong := followers[0]
+				_, port, _ := strings.Cut(strings.TrimPrefix(s.Cluster.NodeURL(wrong), "tcp://"), ":")
+				s.RewriteGossip(func(int, []byte) []byte {
+					return []byte(`{"members":[{"state":"Master","isAlive":true,"externalTcpIp":"127.0.0.1","externalTcpPort":` + port + `}]}`)
+				})
+				c := s.Client(t)
+				require.Equal(t, s.Cluster.NodeURL(wrong), "tcp://"+c.State().Addr)
+				hint := named(s, wrong)
+				var asked atomic.Int32
+				s.RewriteHints(func(_, leads int) int {
+					if leads == leader {
+						asked.Add(1)
+					}
+					return hint
+				})
+				time.AfterFunc(20*time.Second, func() { s.RewriteGossip(nil) })
+				began := time.Now()
+				_, err := c.Append(t.Context(), "s", eventstore.NoStream, []eventstore.EventData{{Type: "t"}})
+				require.NoError(t, err)
+				require.LessOrEqual(t, time.Since(began), 20*time.Second+time.Second+7500*time.Millisecond)
+				require.Equal(t, s.Cluster.NodeURL(leader), "tcp://"+c.State().Addr)
+				require.Positive(t, asked.Load())
+
+				// What every node is asked tells it the truth again.
+				s.RewriteHints(nil)
+				d := s.ClientOf(t, wrong)
+				_, err = d.Append(t.Context(), "t", eventstore.NoStream, []eventstore.EventData{{Type: "t"}})
+				require.NoError(t, err)
+				require.Equal(t, s.Cluster.NodeURL(leader), "tcp://"+d.State().Addr)
+			})
+		})
+	}
 }
 
 // TestAPartition: who writes to a leader that is cut off is told that nobody knows.

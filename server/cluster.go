@@ -35,14 +35,15 @@ type Cluster struct {
 	closing sync.Once
 	err     error
 
-	mu      sync.Mutex
-	world   *quorum.World
-	places  []*place
-	changed map[int]bool   // nodes whose servers should look at what there is for them
-	rewrite GossipRewriter // nil: the truth, as the node knows it
-	moved   chan struct{}  // closed, and replaced, when something has changed
-	count   uint64         // of forwarded requests
-	closed  bool
+	mu          sync.Mutex
+	world       *quorum.World
+	places      []*place
+	changed     map[int]bool   // nodes whose servers should look at what there is for them
+	rewrite     GossipRewriter // nil: the truth, as the node knows it
+	rewriteHint HintRewriter   // likewise
+	moved       chan struct{}  // closed, and replaced, when something has changed
+	count       uint64         // of forwarded requests
+	closed      bool
 }
 
 // place is where a node is, whether it runs or not. The cluster's lock guards it.
@@ -55,6 +56,12 @@ type place struct {
 // GossipRewriter changes what a node tells in answer to GET /gossip: it is given the JSON of the document and returns what
 // is sent. It may lie, or wait. It is called by goroutines of the nodes, and must not call the cluster.
 type GossipRewriter func(node int, document []byte) []byte
+
+// HintRewriter changes whom a node names when it does not lead and sends a client to the leader (NotHandled with NotLeader or
+// IsReadOnly): it is given the node and whom that believes to lead, and returns who is named. That may be any node, one that is down and
+// the node itself too. With a negative number nobody is: the answer is that the node does not lead, without an address for TCP, as that of
+// servers from 20.6 on is when their leader has TCP off. It is called by goroutines of the nodes, and must not call the cluster.
+type HintRewriter func(node, leader int) (named int)
 
 // portStep is how far the ports of two nodes are apart that were given as numbers.
 const portStep = 10
@@ -400,6 +407,13 @@ func (c *Cluster) add(readOnly bool) (int, error) {
 func (c *Cluster) RewriteGossip(f GossipRewriter) {
 	c.mu.Lock()
 	c.rewrite = f
+	c.mu.Unlock()
+}
+
+// RewriteHints has f change whom the nodes name as the leader, nil for nothing.
+func (c *Cluster) RewriteHints(f HintRewriter) {
+	c.mu.Lock()
+	c.rewriteHint = f
 	c.mu.Unlock()
 }
 

@@ -36,7 +36,8 @@ type clusterNode struct {
 // standing is what sessions go by.
 type standing struct {
 	state  quorum.State
-	leader *pb.LeaderInfo // whom the node names; nil when it knows none, and when it leads itself
+	whom   int            // it believes to lead
+	leader *pb.LeaderInfo // how it is reached; nil when it knows none, and when it leads itself
 }
 
 // leads reports whether the node takes writes itself.
@@ -45,7 +46,7 @@ func (s *standing) leads() bool { return s.state == quorum.Master }
 // look takes up what the node is now. The cluster's lock is held.
 func (n *clusterNode) look() {
 	status := n.cluster.world.Status(n.id)
-	s := &standing{state: status.State}
+	s := &standing{state: status.State, whom: status.Leader}
 	if status.Leader >= 0 && status.Leader != n.id {
 		s.leader = n.cluster.places[status.Leader].identity.leaderInfo()
 	}
@@ -123,11 +124,30 @@ func (n *clusterNode) refuses(f *messages.Frame) *pb.NotHandled {
 	case s.leader == nil && (requires || writes(f.Command)):
 		return &pb.NotHandled{Reason: pb.NotHandled_NotReady.Enum()}
 	case s.leader != nil && s.state == quorum.ReadOnlyReplica && writes(f.Command):
-		return pointTo(pb.NotHandled_IsReadOnly, s.leader)
+		return pointTo(pb.NotHandled_IsReadOnly, n.hint(s))
 	case requires:
-		return pointTo(pb.NotHandled_NotLeader, s.leader)
+		return pointTo(pb.NotHandled_NotLeader, n.hint(s))
 	}
 	return nil
+}
+
+// hint is whom the node names. With nobody to be named it is what servers from 20.6 on tell when the leader offers no TCP: how that is
+// reached over HTTP.
+func (n *clusterNode) hint(s *standing) *pb.LeaderInfo {
+	c := n.cluster
+	c.mu.Lock()
+	rewrite := c.rewriteHint
+	c.mu.Unlock()
+	if rewrite == nil {
+		return s.leader
+	}
+	named := rewrite(n.id, s.whom)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if named < 0 || named >= len(c.places) {
+		return &pb.LeaderInfo{HttpAddress: s.leader.HttpAddress, HttpPort: s.leader.HttpPort}
+	}
+	return c.places[named].identity.leaderInfo()
 }
 
 func pointTo(reason pb.NotHandled_NotHandledReason, leader *pb.LeaderInfo) *pb.NotHandled {

@@ -401,6 +401,53 @@ func TestGossipOfACluster(t *testing.T) {
 	})
 }
 
+// TestHintsThatLie: a node names as the leader whom the test says, or nobody, as servers from 20.6 on do when their leader has TCP off.
+func TestHintsThatLie(t *testing.T) {
+	runCluster(t, 3, func(t *testing.T, c *testCluster) {
+		leader, others := c.roles()
+		replica, err := c.AddReadOnlyReplica()
+		require.NoError(t, err)
+		c.ready()
+		hint := func(node int) (pb.NotHandled_NotHandledReason, *pb.LeaderInfo) {
+			p := c.to(node)
+			var m pb.NotHandled
+			a := p.reply(p.writes("s", -1, "a", node != replica))
+			require.Equal(t, messages.NotHandled, a.command)
+			a.into(t, &m)
+			info := new(pb.LeaderInfo)
+			require.NoError(t, messages.Reply{Body: m.GetAdditionalInfo()}.Unmarshal(info))
+			return m.GetReason(), info
+		}
+		for _, node := range []int{others[0], replica} {
+			of := pb.NotHandled_NotLeader
+			if node == replica {
+				of = pb.NotHandled_IsReadOnly
+			}
+			for _, named := range []int{others[1], node, leader} {
+				c.RewriteHints(func(id, leads int) int {
+					require.Equal(t, []int{node, leader}, []int{id, leads})
+					return named
+				})
+				reason, info := hint(node)
+				require.Equal(t, of, reason)
+				require.EqualValues(t, c.places[named].identity.tcp.port, info.GetExternalTcpPort())
+			}
+			for _, nobody := range []int{-1, 4} {
+				c.RewriteHints(func(int, int) int { return nobody })
+				reason, info := hint(node)
+				require.Equal(t, of, reason)
+				require.Nil(t, info.ExternalTcpAddress)
+				require.Nil(t, info.ExternalTcpPort)
+				require.Nil(t, info.ExternalSecureTcpPort)
+				require.EqualValues(t, c.places[leader].identity.http.port, info.GetHttpPort())
+			}
+			c.RewriteHints(nil)
+			_, info := hint(node)
+			require.EqualValues(t, c.places[leader].identity.tcp.port, info.GetExternalTcpPort())
+		}
+	})
+}
+
 // deadSeenBy is when everybody has noticed that a node is gone.
 const deadSeenBy = 300 * time.Millisecond
 
