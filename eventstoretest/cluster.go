@@ -126,6 +126,10 @@ func (s *ClusterServer) URL() string {
 // NodeURL returns the target that leads to a node, with the same credentials. A client that wants the leader does not stay
 // there.
 func (s *ClusterServer) NodeURL(id int) string {
+	s.tb.Helper()
+	if n := s.Nodes(); id < 0 || id >= n {
+		s.tb.Fatalf("eventstoretest: %v: %d, in a cluster with nodes 0 to %d", server.ErrNoNode, id, n-1)
+	}
 	address := s.Cluster.NodeURL(id)
 	if s.identity != nil {
 		address = s.SecureURL(id)

@@ -2,6 +2,7 @@ package eventstoretest_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -106,6 +107,17 @@ func TestAHintThatIsNone(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestANodeThatIsNone fails the test in words.
+func TestANodeThatIsNone(t *testing.T) {
+	inCluster(t, func(t *testing.T, _ *eventstoretest.ClusterServer) {
+		for _, id := range []int{-1, 3} {
+			fake := &tb{TB: t}
+			fake.run(func() { eventstoretest.Cluster(fake, 3, eventstoretest.InMemory()).NodeURL(id) })
+			require.Equal(t, fmt.Sprintf("eventstoretest: no such node: %d, in a cluster with nodes 0 to 2", id), fake.fatal)
+		}
+	})
 }
 
 // TestAPartition: who writes to a leader that is cut off is told that nobody knows.

@@ -74,7 +74,8 @@ var ErrNoNode = errors.New("no such node")
 
 // StartCluster starts a cluster. Config is that of each node: of addresses with a port the first node has that port, and
 // each other one a port that is 10 higher than the one before. There is no Config.DB: the logs are in memory. When it
-// returns the nodes accept connections and an election is under way, which takes a second or two; see WaitReady.
+// returns the nodes accept connections and an election is under way, which takes a second or two. As long as that lasts they refuse
+// writes, and every password, as real ones do that are new: clients that come by gossip wait, others need WaitReady.
 func StartCluster(nodes int, cfg Config) (*Cluster, error) {
 	switch {
 	case nodes < 1:
@@ -531,24 +532,34 @@ func (c *Cluster) URL() string {
 	return "gossip://" + strings.Join(seeds, ",")
 }
 
-// NodeURL returns the address of a node for clients, such as tcp://127.0.0.1:1113. It stays the same while the node is down.
+// NodeURL returns the address of a node for clients, such as tcp://127.0.0.1:1113. It stays the same while the node is down. It panics,
+// as SecureURL and HTTPURL do, when there is no node with this number, which is from 0 to less than Nodes().
 func (c *Cluster) NodeURL(id int) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.cfg.Dialect.TLS {
-		return "tls://" + c.places[id].identity.secure.String()
+		return "tls://" + c.identity(id).secure.String()
 	}
-	return "tcp://" + c.places[id].identity.tcp.String()
+	return "tcp://" + c.identity(id).tcp.String()
+}
+
+// identity is that of a node that there is.
+func (c *Cluster) identity(id int) *nodeIdentity {
+	if id < 0 || id >= len(c.places) {
+		panic(fmt.Sprintf("server: %v: %d, in a cluster with nodes 0 to %d", ErrNoNode, id, len(c.places)-1))
+	}
+	return &c.places[id].identity
 }
 
 // SecureURL is NodeURL for TLS, such as tls://127.0.0.1:1115; "" when Config.Secure was.
 func (c *Cluster) SecureURL(id int) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	secure := c.identity(id).secure
 	if c.cfg.Secure == "" {
 		return ""
 	}
-	return "tls://" + c.places[id].identity.secure.String()
+	return "tls://" + secure.String()
 }
 
 // HTTPURL returns the address of the HTTP side of a node, such as http://127.0.0.1:2113.
@@ -559,7 +570,7 @@ func (c *Cluster) HTTPURL(id int) string {
 	if c.cfg.Dialect.TLS {
 		scheme = "https://"
 	}
-	return scheme + c.places[id].identity.http.String()
+	return scheme + c.identity(id).http.String()
 }
 
 // Done is closed when the cluster ends.

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -398,6 +399,31 @@ func TestGossipOfACluster(t *testing.T) {
 			return []byte(`{"members":[],"serverPort":` + c.places[id].identity.httpPort() + `}`)
 		})
 		require.Empty(t, c.gossip(others[0]))
+	})
+}
+
+// TestANodeThatIsNone: what can return an error says so, and what cannot panics in the same words. It once was an index out of range.
+func TestANodeThatIsNone(t *testing.T) {
+	keys, _ := certificate(t)
+	runClusterOf(t, 2, Config{Secure: "127.0.0.1:0", TLS: keys}, func(t *testing.T, c *testCluster) {
+		for _, id := range []int{-1, 2} {
+			for _, do := range []func(int) error{
+				c.Start, c.Kill, c.Pause, c.Resume,
+				func(id int) error { return c.Partition(id) },
+				func(id int) error { return c.Prefer(id, 1) },
+			} {
+				require.ErrorIs(t, do(id), ErrNoNode)
+			}
+			for _, url := range []func(int) string{c.NodeURL, c.SecureURL, c.HTTPURL} {
+				require.PanicsWithValue(t, fmt.Sprintf("server: no such node: %d, in a cluster with nodes 0 to 1", id), func() { url(id) })
+			}
+			require.False(t, c.Runs(id))
+		}
+		require.NotEmpty(t, c.NodeURL(1), "it goes on")
+	})
+	runCluster(t, 1, func(t *testing.T, c *testCluster) {
+		require.Empty(t, c.SecureURL(0))
+		require.Panics(t, func() { c.SecureURL(1) }, "with or without the port")
 	})
 }
 
