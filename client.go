@@ -89,8 +89,8 @@ const connectTime = 10 * time.Second
 // Connect returns a client that is connected and identified. It tries until ctx ends, or for 10 s when ctx has no deadline,
 // and then returns the last error of each address; a port that does not speak the protocol (HTTP, TLS where plain was
 // asked for and the other way round, a certificate that is not accepted) ends it at once. The credentials are not
-// checked here, but by WithAuthenticate: with wrong ones the first call fails with ErrNotAuthenticated. A node of a cluster that
-// does not know its users yet, since there was no leader so far, is waited for.
+// checked here, but by WithAuthenticate: with wrong ones the first call fails with ErrNotAuthenticated. A cluster that does not know its
+// users yet, since there was no leader so far, is waited for; so is a node of tcp:// with WithAuthenticate.
 //
 // ParseTarget tells what a target may be. An option beats what the target says.
 func Connect(ctx context.Context, target string, opts ...Option) (*Client, error) {
