@@ -29,7 +29,8 @@
 // take part in a new epoch and in none before; a node promises each epoch once. Of those that promised, when they are a
 // majority, the one leads that has the newest log: by the epoch of the last entry, then by length, then who leads already,
 // then by priority, then by instance. So what was committed is in the log of every leader. A leader that is there stays,
-// which is what happens when a node joins, and only the epoch's number rises.
+// which is what happens when a node joins, and only the epoch's number rises; and since it stays it goes on while it waits for that,
+// where all others that have promised take nothing more of an earlier epoch.
 //
 //	Unknown      nobody is known to lead; also a leader that saw no majority for quorumGrace
 //	PreMaster    elected, and what it has inherited is not committed yet
@@ -44,5 +45,6 @@
 //	Master -> Unknown                                    no majority for quorumGrace, or somebody leads a later epoch
 //	Slave -> Unknown                                     the leader is gone, and no majority is seen for quorumGrace
 //
-// A Slave whose leader is gone stays one, and goes on naming it, until an election is done.
+// A Slave whose leader is gone stays one, and goes on naming it, until an election is done. One that has missed an election, and
+// whose leader is still there as somebody else's replica, hears from the new one when that hears of it.
 package quorum

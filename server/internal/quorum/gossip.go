@@ -64,19 +64,23 @@ func (n *node) hear(from int, said []Member) {
 	n.restless()
 }
 
-// missed has a replica subscribe again that this leader has taken for gone, and that has not noticed.
+// missed has a replica subscribe that this leader has taken for gone, or that follows somebody else, and has not noticed.
 func (n *node) missed(m Member) {
 	switch m.State {
-	case CatchingUp, Clone, Slave, ReadOnlyReplica:
+	case PreReplica, CatchingUp, Clone, Slave, ReadOnlyReplica:
 	default:
 		return
 	}
 	if _, ok := n.replicas[m.Node]; ok {
 		return
 	}
-	to := n.world.nodes[m.Node]
+	to, ballot := n.world.nodes[m.Node], n.epoch.Ballot
 	n.world.send(n, to, func() {
-		if to.leader == n.id && to.state != PreReplica && to.state != Unknown {
+		switch {
+		case to.state == Unknown: // it is about to ask for an election itself
+		case to.leader != n.id:
+			to.elected(ballot, n.id)
+		case to.state != PreReplica:
 			to.gone = true
 			to.follow(n.id)
 		}

@@ -34,16 +34,16 @@ func (n *node) subscribe(as uint64, after time.Duration) {
 		if n.replicate != as || n.state != PreReplica {
 			return
 		}
-		leader, ballot := n.world.nodes[n.leader], n.done
+		leader := n.world.nodes[n.leader]
 		own := slices.Clip(n.log)
-		n.world.send(n, leader, func() { leader.subscribed(n.id, ballot, own) })
+		n.world.send(n, leader, func() { leader.subscribed(n.id, own) })
 		n.subscribe(as, subscribeAgain)
 	})
 }
 
 // subscribed is a leader that gets a replica.
-func (n *node) subscribed(by, ballot int, log []*Entry) {
-	if !n.leads || n.epoch.Ballot < ballot {
+func (n *node) subscribed(by int, log []*Entry) {
+	if !n.leads {
 		return
 	}
 	n.replicas[by] = common(n.log, log)
@@ -71,21 +71,19 @@ func (n *node) spread() {
 
 // sendTo sends a replica what it lacks.
 func (n *node) sendTo(id int) {
-	to, at, ballot := n.world.nodes[id], n.replicas[id], n.epoch.Ballot
+	to, ballot := n.world.nodes[id], n.epoch.Ballot
 	log, committed := slices.Clip(n.log), n.committed
-	n.world.send(n, to, func() { to.append(n, ballot, at, log, committed) })
+	n.world.send(n, to, func() { to.append(n, ballot, log, committed) })
 }
 
-// append is a replica that gets what it lacks behind an entry.
-func (n *node) append(leader *node, ballot, at int, log []*Entry, committed int) {
-	if ballot < n.promised || n.leader != leader.id || n.leads || n.state == Unknown || n.state == PreMaster {
+// append is a replica that gets what it lacks. It takes nothing from a leader that it has promised to leave: that one would count
+// it, and whoever is elected instead may begin without what it counted.
+func (n *node) append(leader *node, ballot int, log []*Entry, committed int) {
+	if ballot < n.promised || n.leader != leader.id {
 		return
 	}
 	n.promised, n.done = max(n.promised, ballot), max(n.done, ballot)
 	same := common(n.log, log)
-	if same < min(at, len(n.log)) { // it is not what the leader takes it for
-		return
-	}
 	if same < len(n.log) {
 		if same < n.taken { // its server has what is not in the log any more
 			n.log = n.log[:same:same]
@@ -96,8 +94,8 @@ func (n *node) append(leader *node, ballot, at int, log []*Entry, committed int)
 		n.log = n.log[:same:same]
 	}
 	n.log = append(n.log, log[same:]...)
-	if c := min(committed, len(n.log)); c > n.committed {
-		n.committed = c
+	if committed > n.committed {
+		n.committed = committed
 		n.world.host.Changed(n.id)
 	}
 	has := len(n.log)
@@ -105,7 +103,7 @@ func (n *node) append(leader *node, ballot, at int, log []*Entry, committed int)
 	n.caughtUp()
 }
 
-// acked is a leader that hears how far a replica is.
+// acked is a leader that hears how far a replica is. What it had in an earlier epoch it may have cut off since.
 func (n *node) acked(by, ballot, entries int) {
 	if _, ok := n.replicas[by]; !ok || !n.leads || n.epoch.Ballot != ballot {
 		return
@@ -114,7 +112,8 @@ func (n *node) acked(by, ballot, entries int) {
 	n.commit()
 }
 
-// commit commits what a majority has.
+// commit commits what a majority has, once that has an entry of this epoch too: else somebody with a later one, whom it does not
+// know of, may be elected without the rest.
 func (n *node) commit() {
 	has := []int{len(n.log)}
 	for id, entries := range n.replicas {

@@ -30,6 +30,8 @@ type World struct {
 	events eventHeap
 	order  uint64
 	shown  []*Entry // that were shown without a majority
+	// latency is how long the next message between two nodes takes: linkDelay, or what a test wants.
+	latency func(from, to int) time.Duration
 }
 
 // Entry is what a leader's writer stored at once, or what begins an epoch. It never changes.
@@ -97,6 +99,7 @@ var (
 // New returns a cluster of nodes that are all down. The seed decides on what is left to chance.
 func New(size int, seed uint64, now time.Time, host Host) *World {
 	w := &World{host: host, now: now, random: rand.New(rand.NewPCG(seed, seed)), size: size}
+	w.latency = func(int, int) time.Duration { return linkDelay }
 	for range size {
 		w.Add(false)
 	}
@@ -192,7 +195,7 @@ func (w *World) send(from, to *node, do func()) {
 		return
 	}
 	began := to.began
-	w.at(linkDelay, func() {
+	w.at(w.latency(from.id, to.id), func() {
 		if !w.joined(from, to) || !to.up || to.began != began {
 			return
 		}

@@ -1,124 +1,12 @@
 package quorum
 
 import (
-	"fmt"
 	"slices"
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
-	"pgregory.net/rapid"
-
-	"github.com/goeventstore/eventstore/server/internal/store"
 )
-
-// bench is a cluster without servers: what they would do is done at once.
-type bench struct {
-	tb      require.TestingT
-	world   *World
-	now     time.Time
-	restart []int
-	history []*Entry // what was ever committed
-	events  int
-}
-
-func (b *bench) Changed(int)      {}
-func (b *bench) Restart(node int) { b.restart = append(b.restart, node) }
-
-func newBench(tb require.TestingT, size int, seed uint64) *bench {
-	b := &bench{tb: tb, now: time.Unix(1_000_000, 0)}
-	b.world = New(size, seed, b.now, b)
-	for id := range size {
-		b.world.Start(id, uuid.New())
-	}
-	return b
-}
-
-// run lets time pass, and checks at every step that what is committed stays.
-func (b *bench) run(d time.Duration) {
-	end := b.now.Add(d)
-	for {
-		at, ok := b.world.Next()
-		if !ok || at.After(end) {
-			break
-		}
-		b.now = at
-		b.world.Advance(at)
-		b.check()
-		for _, id := range b.restart {
-			require.False(b.tb, b.world.Up(id))
-			b.world.Start(id, uuid.New())
-		}
-		b.restart = nil
-	}
-	b.now = end
-	b.world.Advance(end)
-	b.check()
-}
-
-// check compares what each node knows to be committed with what ever was.
-func (b *bench) check() {
-	for id := range b.world.Nodes() {
-		s := b.world.Status(id)
-		if n := b.world.nodes[id]; n.up && !n.paused && !s.Leads {
-			n.taken = max(n.taken, s.Committed)
-		}
-		require.LessOrEqual(b.tb, s.Committed, len(s.Log))
-		for i, e := range s.Log[:s.Committed] {
-			if i == len(b.history) {
-				b.history = append(b.history, e)
-			}
-			if i < len(b.history)-8 && i%16 != 0 {
-				continue // the same before in both
-			}
-			require.Same(b.tb, b.history[i], e, "entry %d of node %d", i, id)
-		}
-	}
-}
-
-// propose writes an event where somebody takes himself for the leader.
-func (b *bench) propose(id int) *Entry {
-	s := b.world.Status(id)
-	if !s.Leads || b.world.Paused(id) {
-		return nil
-	}
-	b.world.Taken(id, len(s.Log))
-	b.events++
-	end := s.Log[len(s.Log)-1].End
-	e := &Entry{Commit: end, End: end + 100, Records: []store.Record{{ID: uuid.New(), Number: int64(b.events)}}}
-	b.world.Propose(id, e)
-	return e
-}
-
-// leader is the node that leads, the one of the latest epoch when several do.
-func (b *bench) leader() int {
-	leader := nobody
-	for id := range b.world.Nodes() {
-		if s := b.world.Status(id); b.world.Up(id) && s.Leads && (leader == nobody || s.Epoch.Ballot > b.world.Status(leader).Epoch.Ballot) {
-			leader = id
-		}
-	}
-	return leader
-}
-
-func (b *bench) steady() string {
-	leader := b.leader()
-	if leader == nobody {
-		return "nobody leads"
-	}
-	for id := range b.world.Nodes() {
-		for _, m := range b.world.View(id) {
-			switch {
-			case !m.Alive || !m.Known:
-				return fmt.Sprintf("%d takes %d for dead", id, m.Node)
-			case (m.State == Master) != (m.Node == leader), m.State != Master && m.State != Slave:
-				return fmt.Sprintf("%d takes %d for a %s", id, m.Node, m.State)
-			}
-		}
-	}
-	return ""
-}
 
 func TestAClusterStarts(t *testing.T) {
 	for seed := range uint64(50) {
@@ -150,7 +38,7 @@ func TestAKilledLeaderIsReplaced(t *testing.T) {
 		require.Equal(t, 1, b.world.Status(next).Epoch.Number)
 		m := b.world.View(next)[old]
 		require.Equal(t, []any{Master, false}, []any{m.State, m.Alive}, "a dead member keeps its last state")
-		b.world.Start(old, uuid.New())
+		b.start(old)
 		b.run(5500 * time.Millisecond)
 		require.Empty(t, b.steady(), "seed %d", seed)
 		require.Equal(t, next, b.leader(), "it stays")
@@ -231,7 +119,7 @@ func TestALeaderWithoutReplicasGivesUp(t *testing.T) {
 	b.run(10 * time.Second)
 	require.Equal(t, Unknown, b.world.Status(leader).State)
 	for id := range 3 {
-		b.world.Start(id, uuid.New())
+		b.start(id)
 	}
 	b.run(6 * time.Second)
 	require.Empty(t, b.steady())
@@ -286,8 +174,8 @@ func TestClonesCountInNoMajority(t *testing.T) {
 	b := newBench(t, 3, 4)
 	clone, reader := b.world.Add(false), b.world.Add(true)
 	b.run(3 * time.Second)
-	b.world.Start(clone, uuid.New())
-	b.world.Start(reader, uuid.New())
+	b.start(clone)
+	b.start(reader)
 	b.run(8 * time.Second)
 	require.Equal(t, Clone, b.world.Status(clone).State)
 	require.Equal(t, ReadOnlyReplica, b.world.Status(reader).State)
@@ -304,64 +192,4 @@ func TestClonesCountInNoMajority(t *testing.T) {
 	b.run(4 * time.Second)
 	require.NotContains(t, b.history, lost)
 	require.Equal(t, Unknown, b.world.Status(leader).State)
-}
-
-// TestWhatIsCommittedStays whatever happens to the nodes, as long as their disks last; and when all is well again they agree.
-func TestWhatIsCommittedStays(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		size := rapid.SampledFrom([]int{1, 3, 3, 3, 5}).Draw(t, "nodes")
-		b := newBench(t, size, rapid.Uint64().Draw(t, "seed"))
-		node := rapid.IntRange(0, size-1)
-		var proposed []*Entry
-		for range rapid.IntRange(1, 60).Draw(t, "steps") {
-			id := node.Draw(t, "node")
-			switch rapid.IntRange(0, 9).Draw(t, "what") {
-			case 0:
-				b.world.Kill(id)
-			case 1, 2:
-				b.world.Start(id, uuid.New())
-			case 3:
-				b.world.Pause(id)
-			case 4:
-				b.world.Resume(id)
-			case 5:
-				b.world.Cut(id)
-			case 6:
-				b.world.Heal()
-			default:
-				for id := range size {
-					if e := b.propose(id); e != nil {
-						proposed = append(proposed, e)
-					}
-				}
-			}
-			b.run(time.Duration(rapid.SampledFrom([]int{1, 3, 50, 500, 3000, 12000}).Draw(t, "ms")) * time.Millisecond)
-		}
-		called := append([]*Entry{}, b.history...)
-		b.world.Heal()
-		for id := range size {
-			b.world.Resume(id)
-			b.world.Start(id, uuid.New())
-		}
-		b.run(20 * time.Second)
-		require.Empty(t, b.steady())
-		e := b.propose(b.leader())
-		b.run(5 * time.Millisecond)
-		require.Same(t, e, b.history[len(b.history)-1])
-		for id := range size {
-			require.True(t, slices.Equal(b.history, b.world.Status(id).Log))
-		}
-		require.True(t, slices.Equal(called, b.history[:len(called)]))
-		there := make(map[*Entry]bool)
-		for _, e := range b.history {
-			there[e] = true
-		}
-		rolledBack := make(map[uuid.UUID]bool)
-		for _, r := range b.world.RolledBack() {
-			rolledBack[r.ID] = true
-		}
-		for _, e := range proposed {
-			require.False(t, there[e] && rolledBack[e.Records[0].ID])
-		}
-	})
 }
