@@ -51,10 +51,15 @@ var (
 // hintField has the leader of a cluster.
 const hintField = protoreflect.Name("additional_info")
 
-// port tells whether ours can be what recorded is, and remembers it.
+// port tells whether ours can be what recorded is, and remembers it. Two are never one.
 func (k *learned) port(recorded, ours int32) bool {
 	if known, ok := k.ports[recorded]; ok {
 		return known == ours
+	}
+	for _, known := range k.ports {
+		if known == ours {
+			return false
+		}
 	}
 	k.ports[recorded] = ours
 	return ours > 0

@@ -51,6 +51,7 @@ func TestTimelineReplayFindsWhatIsWrong(t *testing.T) {
 		"nodes that nobody started again": {without(func(l *line) bool { return l.n == 173 }), []string{writes}},
 		"another end of a connection":     {doctored(2, func(l *line) { l.event, l.how = "connection ended", "server closed (FIN)" }), []string{"master connection"}},
 		"events that are not in the end":  {doctored(315, func(l *line) { l.tally.stored = false }), []string{"tally", "tally"}},
+		"another result in the end":       {doctored(315, func(l *line) { l.tally.result = "AccessDenied" }), []string{"tally"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			rec, lines := recorded(t, "cluster-4.1.4/quorum-lost.jsonl")
@@ -78,14 +79,56 @@ func TestTimelineReplayKnowsWhatItPlays(t *testing.T) {
 	require.Equal(t, []string{`line 173: "both slaves turned off" is nothing that can be played, and not left out`}, p.problems)
 }
 
-// TestTimelineReplayChecksSubscriptions: what a subscription of a node that has lost its leader did not get is missed.
-func TestTimelineReplayChecksSubscriptions(t *testing.T) {
-	rec, lines := recorded(t, "cluster-4.1.4/master-sigkill.jsonl")
-	check := at(t, lines, 443)
-	require.Empty(t, check.missing)
-	check.missing = []int64{91}
-	p := replayTimeline(t, rec, lines)
-	require.Equal(t, []difference{{443, "slave1 missed", "[91]", "[]"}}, p.found)
+// TestTimelineReplayOfAKilledLeader tampers with what became of it: who leads then, what subscriptions of the others got, when its
+// connection ended.
+func TestTimelineReplayOfAKilledLeader(t *testing.T) {
+	const required = "slave2 WriteEvents by the leader"
+	for name, c := range map[string]struct {
+		n      int
+		change func(l *line)
+		want   difference
+	}{
+		"an event that a subscription missed": {443, func(l *line) { l.missing = []int64{91} }, difference{443, "slave1 missed", "[91]", "[]"}},
+		"an event too much":                   {444, func(l *line) { l.surplus = []int64{12} }, difference{444, "slave2 had too much", "[12]", "[]"}},
+		"a connection that ends later":        {94, func(l *line) { l.ms += 1000 }, difference{94, "master connection ended", "2377 ms", "any"}},
+		"a connection that stays":             {94, func(l *line) { l.how = "open" }, difference{94, "master connection", "open", "server closed (FIN)"}},
+		// The node that is told to lead in the end is preferred here, and the others point to it.
+		"who leads in the end": {437, func(l *line) { l.told.leader = otherSlave(l.told.leader) }, difference{0, required, "any", "any"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rec, lines := recorded(t, "cluster-4.1.4/master-sigkill.jsonl")
+			c.change(at(t, lines, c.n))
+			p := replayTimeline(t, rec, lines)
+			i := slices.IndexFunc(p.found, func(d difference) bool { return d.field == c.want.field })
+			require.GreaterOrEqual(t, i, 0, "%v", p.found)
+			if c.want.n == 0 {
+				require.NotEqual(t, p.found[i].recorded, p.found[i].ours)
+				return
+			}
+			if c.want.ours == "any" {
+				c.want.ours = p.found[i].ours
+			}
+			require.Equal(t, []difference{c.want}, p.found)
+		})
+	}
+}
+
+// otherSlave is the one of the two that began as slaves in master-sigkill.jsonl.
+func otherSlave(node string) string {
+	if node == "node2" {
+		return "node1"
+	}
+	return "node2"
+}
+
+// TestTimelineReplayChecksNodesThatEnd: those that have ended by themselves, and the others.
+func TestTimelineReplayChecksNodesThatEnd(t *testing.T) {
+	rec, lines := recorded(t, "cluster-4.1.4/master-pause.jsonl")
+	at(t, lines, 830).nodes = []string{"node3"}
+	require.Contains(t, fieldsOf(replayTimeline(t, rec, lines).found), "nodes that do not run")
+	rec, lines = recorded(t, "cluster-4.1.4/master-pause.jsonl")
+	at(t, lines, 830).nodes = nil
+	require.NotContains(t, fieldsOf(replayTimeline(t, rec, lines).found), "nodes that do not run")
 }
 
 // TestGossipReplayFindsWhatIsWrong tampers with the timeline of gossip, in several places at once.

@@ -187,10 +187,8 @@ func (m mode) takes(kind string) bool {
 		return slices.Contains([]string{"words", "apart", "loose", "chance", "diff"}, kind)
 	case modeGossip:
 		return slices.Contains([]string{"loose", "chance", "diff"}, kind)
-	case modeFailovers:
+	case modeFailovers, modeBursts:
 		return kind == "diff"
-	case modeBursts:
-		return false
 	default:
 		return kind != "chance"
 	}
