@@ -51,6 +51,7 @@ type place struct {
 	cfg      Config
 	identity nodeIdentity
 	node     *clusterNode // nil while it is down
+	again    bool         // it has ended by itself, and begins anew after respawn
 }
 
 // GossipRewriter changes what a node tells in answer to GET /gossip: it is given the JSON of the document and returns what
@@ -156,8 +157,9 @@ func (h *clusterHost) Restart(node int) {
 	if n == nil || c.closed {
 		return
 	}
-	c.log.LogAttrs(context.Background(), slog.LevelWarn, "a node's log has what the cluster's has not: it ends, and begins anew", slog.Int("node", node))
+	c.places[node].again = true
 	c.running.Go(func() {
+		c.log.LogAttrs(context.Background(), slog.LevelWarn, "a node's log has what the cluster's has not: it ends, and begins anew", slog.Int("node", node))
 		c.ends(node, n)
 		timer := time.NewTimer(respawn)
 		defer timer.Stop()
@@ -166,10 +168,20 @@ func (h *clusterHost) Restart(node int) {
 		case <-c.stop:
 			return
 		}
-		if err := c.Start(node); err != nil && !errors.Is(err, errServerClosed) {
+		if err := c.startAgain(node); err != nil {
 			c.log.LogAttrs(context.Background(), slog.LevelError, "a node did not start again", slog.Int("node", node), slog.Any("err", err))
 		}
 	})
+}
+
+// startAgain starts a node that has ended by itself, unless somebody has killed or started it since.
+func (c *Cluster) startAgain(id int) error {
+	w := c.lock()
+	defer c.unlock()
+	if c.closed || !c.places[id].again {
+		return nil
+	}
+	return c.start(w, id)
 }
 
 // run has the simulation go on as time does.
@@ -240,6 +252,7 @@ func (c *Cluster) start(w *quorum.World, id int) error {
 	if p.node != nil {
 		return nil
 	}
+	p.again = false
 	log := store.NewMemory(0)
 	status := w.Status(id)
 	for _, e := range status.Log[:status.Committed] {
@@ -306,48 +319,62 @@ func (c *Cluster) ends(id int, n *clusterNode) {
 	}
 }
 
+// runs reports whether there is a node with this number, and it runs. The lock is held.
+func (c *Cluster) runs(id int) bool { return id >= 0 && id < len(c.places) && c.places[id].node != nil }
+
 // node returns a node that runs.
 func (c *Cluster) node(id int) (*clusterNode, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if id < 0 || id >= len(c.places) || c.places[id].node == nil {
+	if !c.runs(id) {
 		return nil, ErrNoNode
 	}
 	return c.places[id].node, nil
 }
 
 // Kill ends a node as the end of its process would: its connections are closed, and what it has not sent is lost. Its log
-// stays, for the next Start.
+// stays, for the next Start. One that has ended by itself, and would begin anew, stays down too.
 func (c *Cluster) Kill(id int) error {
-	n, err := c.node(id)
-	if err != nil {
-		return err
+	c.mu.Lock()
+	if id < 0 || id >= len(c.places) {
+		c.mu.Unlock()
+		return ErrNoNode
 	}
-	return c.end(id, n)
+	p := c.places[id]
+	n, again := p.node, p.again
+	p.again = false
+	c.mu.Unlock()
+	switch {
+	case n != nil:
+		return c.end(id, n)
+	case again:
+		return nil
+	}
+	return ErrNoNode
 }
 
 // Pause stops a node as SIGSTOP would a process: its connections stay, what is sent to it waits, and it sends nothing, until
 // Resume.
 func (c *Cluster) Pause(id int) error {
-	n, err := c.node(id)
-	if err != nil {
-		return err
+	w := c.lock()
+	defer c.unlock()
+	if !c.runs(id) {
+		return ErrNoNode
 	}
-	c.lock().Pause(id)
-	n.gate.shut()
-	c.unlock()
+	w.Pause(id)
+	c.places[id].node.gate.shut()
 	return nil
 }
 
 // Resume has a paused node go on.
 func (c *Cluster) Resume(id int) error {
-	n, err := c.node(id)
-	if err != nil {
-		return err
+	w := c.lock()
+	defer c.unlock()
+	if !c.runs(id) {
+		return ErrNoNode
 	}
-	c.lock().Resume(id)
-	n.gate.open()
-	c.unlock()
+	w.Resume(id)
+	c.places[id].node.gate.open()
 	return nil
 }
 
@@ -527,7 +554,9 @@ func (c *Cluster) URL() string {
 	defer c.mu.Unlock()
 	var seeds []string
 	for _, p := range c.places {
-		seeds = append(seeds, p.identity.http.String())
+		if p.identity.http.port != 0 { // else it has never started
+			seeds = append(seeds, p.identity.http.String())
+		}
 	}
 	return "gossip://" + strings.Join(seeds, ",")
 }

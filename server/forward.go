@@ -20,11 +20,8 @@ type forwarded struct {
 
 // reply is the answer to it on its way back.
 type reply struct {
-	count       uint64
-	answer      messages.AppendCompleted
-	transaction int64
-	refusal     string
-	notReady    bool
+	count uint64
+	conclusion
 }
 
 // elsewhere does with a request what a node can that does not lead.
@@ -55,10 +52,9 @@ func (w *writer) forward(travels *request) {
 	r.forwarded = append(r.forwarded, stays)
 	from, to, count := r.node, r.leader, stays.count
 	travels.session, travels.own, travels.size = nil, nil, 0
-	travels.back = func(answered *request) {
-		back := reply{count, answered.answer, answered.transaction, answered.refusal, answered.notReady}
+	travels.back = func(answered conclusion) {
 		c.world.Send(to, from.id, func() {
-			from.replies = append(from.replies, back)
+			from.replies = append(from.replies, reply{count, answered})
 			c.changed[from.id] = true
 		})
 	}
@@ -82,7 +78,7 @@ func (w *writer) takeReplies() {
 		}
 		f := r.forwarded[i]
 		r.forwarded = slices.Delete(r.forwarded, i, i+1)
-		f.answer, f.transaction, f.refusal, f.notReady = back.answer, back.transaction, back.refusal, back.notReady
+		f.conclusion = back.conclusion
 		if f.command == messages.TransactionCommit {
 			f.answer.Commit = 0 // its positions do not come back
 		}

@@ -110,7 +110,7 @@ const maxAnswers = chunkSize / 2
 func (w *writer) answer(r *request) {
 	switch {
 	case r.back != nil:
-		r.back(r)
+		r.back(r.conclusion)
 		w.release(r)
 		return
 	case r.own != nil:

@@ -68,17 +68,21 @@ type request struct {
 	write   messages.Append // the stream and the expected version of a delete too, and what a transaction has of it
 	body    []byte          // what write aliases
 	hard    bool
-	// transaction is the id of one.
-	transaction int64
-	scavenged   proto.Message // the answer to a ScavengeDatabase
-	size        int           // what it counts in the session's share
+	size    int // what it counts in the session's share
+	conclusion
+	scavenged proto.Message                   // the answer to a ScavengeDatabase
+	own       chan messages.AppendCompleted   // of a request of the server's own, without a session: where the answer goes
+	back      func(conclusion)                // of one that another node has forwarded: it takes the answer there
+	done      func(*messages.AppendCompleted) // likewise, for one that nobody waits for; it must not block
+	links     *linkBatch                      // of the projections, instead of all that
+}
+
+// conclusion is what became of a request: what travels back to the node that has forwarded it.
+type conclusion struct {
 	answer      messages.AppendCompleted
-	own         chan messages.AppendCompleted   // of a request of the server's own, without a session: where the answer goes
-	back        func(*request)                  // of one that another node has forwarded: it takes the answer there
-	done        func(*messages.AppendCompleted) // likewise, for one that nobody waits for; it must not block
-	refusal     string                          // instead of an answer: why it could not be stored
-	notReady    bool                            // likewise: nobody leads
-	links       *linkBatch                      // of the projections, instead of all that
+	transaction int64  // the id of one, which a request to write to it has from the beginning
+	refusal     string // instead of an answer: why it could not be stored
+	notReady    bool   // likewise: nobody leads
 }
 
 // maxKept is how much of a request's buffers is kept for the next one.
