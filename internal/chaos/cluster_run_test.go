@@ -51,7 +51,7 @@ func (s embeddedTarget) hit(kind string, id int) {
 	case leaderPaused:
 		s.paused.Store(int32(id))
 		_ = s.Cluster.Pause(id) // one that begins anew is not there
-	case leaderCutOff, followerCutOff:
+	case leaderCutOff, followerCutOff, leaderLost:
 		s.Partition(id)
 	default:
 		_ = s.Cluster.Kill(id)
@@ -108,6 +108,10 @@ func (p *clusterPlan) strike(ctx context.Context, h *clusterHistory, s target, b
 			s.hit(blow.kind, id)
 		}
 		rest(blow.lasts)
+		if blow.kind == leaderLost {
+			s.hit(leaderKilled, leader)
+			rest(2 * time.Second) // the others elect one without it
+		}
 		s.heal()
 		fmt.Fprintf(b, "%v: it is over\n", time.Since(begun))
 		if h.lost != nil { // a real one is given time, so that the majority is gone only while it is known to be
