@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -117,7 +118,7 @@ func endless(history, live int64) func(p *scripted.Peer) {
 // Much more than fits a heap that does not grow: what a subscription holds depends on its window and its page, not on how much it has
 // delivered. EVENTS says how many.
 func TestTheHeapStaysFlat(t *testing.T) {
-	events := int64(100_000)
+	events := int64(200_000) // 90 MB
 	if n := os.Getenv("EVENTS"); n != "" {
 		var err error
 		events, err = strconv.ParseInt(n, 10, 64)
@@ -151,8 +152,8 @@ func TestTheHeapStaysFlat(t *testing.T) {
 					}
 				}
 				t.Logf("%d events of 200 bytes: the heap was %d KiB after the first %d, and %d KiB at most", events, least>>10, events/16, most>>10)
-				// The window's bytes, twice as it is swapped and grown, and a page.
-				require.Less(t, most, least+32<<20)
+				// The window's 8 MiB, swapped and in either being copied when it grows by a quarter, and a page.
+				require.Less(t, most, least+40<<20)
 			})
 		}
 	}
@@ -232,12 +233,12 @@ func TestOneSubscriptionDoesNotStarveAnother(t *testing.T) {
 
 	loads, stop := context.WithCancel(ctx)
 	ended := make(chan struct{}, 2) // one of each
-	var written, read int           // the goroutine's, then ours
-	go func() {                     // a bulk writer
+	var written, read atomic.Int64
+	go func() { // a bulk writer
 		defer func() { ended <- struct{}{} }()
 		for loads.Err() == nil {
 			if _, err := c.Append(loads, "bulk", eventstore.Any, bulk); err == nil {
-				written++
+				written.Add(1)
 			}
 		}
 	}()
@@ -250,29 +251,27 @@ func TestOneSubscriptionDoesNotStarveAnother(t *testing.T) {
 			}
 			for range 10_000 {
 				if _, err := behind.Recv(loads); err == nil {
-					read++
+					read.Add(1)
 				}
 			}
 			_ = behind.Close()
 		}
 	}()
-	const events = 30
+	events := 0
 	var worst time.Duration
-	for i := range events {
+	for ; events < 30 || written.Load() == 0 || read.Load() == 0; events++ {
 		began := time.Now()
-		_, err := c.Append(ctx, "mine", eventstore.ExpectedVersion(i-1), []eventstore.EventData{{Type: "t"}})
+		_, err := c.Append(ctx, "mine", eventstore.ExpectedVersion(events-1), []eventstore.EventData{{Type: "t"}})
 		require.NoError(t, err)
 		e, err := s.Recv(ctx)
 		require.NoError(t, err)
-		require.EqualValues(t, i, e.Event.Number)
+		require.EqualValues(t, events, e.Event.Number)
 		worst = max(worst, time.Since(began))
 	}
 	stop()
 	<-ended
 	<-ended
-	t.Logf("the slowest of %d events came %v after its append was begun, beside %d bulk writes and %d events of catch-ups", events, worst, written, read)
-	require.Positive(t, written)
-	require.Positive(t, read)
+	t.Logf("the slowest of %d events came %v after its append was begun, beside %d bulk writes and %d events of catch-ups", events, worst, written.Load(), read.Load())
 	require.LessOrEqual(t, still.Stats().Buffered, 10)
 	require.Less(t, worst, 5*time.Second)
 }
