@@ -53,8 +53,9 @@ func leaderHint(verdict error, info []byte) error {
 
 // hint is what an answer says about where a call belongs.
 type hint struct {
-	addr   string // of the leader; "": the node does not say
-	leader bool   // the call needs the leader, whatever the client prefers
+	addr   string     // of the leader; "": the node does not say
+	leader bool       // the call needs the leader, whatever the client prefers
+	leads  *conn.Conn // nobody is to be looked for: this is a connection to the leader
 }
 
 // heed passes a hint on to the supervisor, which knows the newest.
@@ -70,6 +71,11 @@ func (c *Client) heed(err error) {
 	case !errors.Is(err, ErrNotReady):
 		return
 	}
+	c.pass(h)
+}
+
+// pass has the supervisor take a hint next. It does not wait.
+func (c *Client) pass(h hint) {
 	for {
 		select {
 		case c.hints <- h:
@@ -199,6 +205,11 @@ func (c *Client) dialFound(ctx context.Context, over <-chan struct{}, from strin
 		case <-ctx.Done():
 			return nil
 		case <-again.C:
+			select { // an answer may take as long as the wait
+			case <-over:
+				return nil
+			default:
+			}
 		}
 	}
 }

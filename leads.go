@@ -29,9 +29,17 @@ func (c *Client) watch() (<-chan time.Time, func()) {
 	return ticker.C, ticker.Stop
 }
 
-// ask puts the question to a node, and has the answer followed as that to a call would be. No answer is none.
+// ask puts the question to a node, and has the answer followed as that to a call would be. One that leads by now, and did not a moment
+// ago, ends the search for another.
 func (c *Client) ask(cn *conn.Conn) {
-	_ = cn.Call(cn.NextTicket(), leaderQuestion, c.login(), asked{c.heed}, false) // a failure to send is the connection's end
+	follow := func(err error) {
+		if err == nil {
+			c.pass(hint{leads: cn})
+		} else {
+			c.heed(err)
+		}
+	}
+	_ = cn.Call(cn.NextTicket(), leaderQuestion, c.login(), asked{follow}, false) // a failure to send is the connection's end
 }
 
 // unlessDenied returns a connection that was made for the leader's sake, unless its node says that it does not lead, or is not ready. Then
@@ -61,17 +69,24 @@ func (c *Client) unlessDenied(ctx context.Context, cn *conn.Conn, h hint) *conn.
 	return nil
 }
 
-// asked is told what is answered to the question: the error of NotHandled, or nil.
+// asked is told what is answered to the question: nil by a node that leads, the error of NotHandled by one that does not, and another one
+// when nobody knows.
 type asked struct{ tell func(error) }
+
+var errUntold = errors.New("it does not tell whether it leads")
 
 // Reply implements conn.Waiter.
 func (a asked) Reply(command messages.Command, body []byte) {
-	if command == messages.NotHandled {
+	var m messages.EventReadCompleted
+	switch {
+	case command == messages.NotHandled:
 		a.tell(notHandled(body))
-		return
+	case command == messages.ReadEventCompleted && m.Decode(body, nil) == nil && m.Result != messages.ReadEventAccessDenied:
+		a.tell(nil)
+	default:
+		a.tell(errUntold)
 	}
-	a.tell(nil)
 }
 
 // End implements conn.Waiter: who does not answer does not deny it.
-func (a asked) End(error) { a.tell(nil) }
+func (a asked) End(err error) { a.tell(err) }

@@ -223,6 +223,29 @@ func TestTheQuestionIsNoCall(t *testing.T) {
 	})
 }
 
+// A node that was not ready is elected: the search for another is over, and the leader of before, which was paused and goes on, is not
+// gone to although it says that it leads.
+func TestWhoIsElectedIsNotLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := playNodes(t, "n1", "n2")
+		p.settled("n1")
+		c := p.connect()
+		p.set(func(n map[string]*playedNode) {
+			n["n1"].state, n["n1"].gossip, n["n2"].gossip = "Unknown", "Unknown n1, Master n2 dead", ""
+		})
+		time.Sleep(noticing + time.Second) // it looks for the leader
+		p.set(func(n map[string]*playedNode) { n["n1"].state, n["n1"].gossip = "Leader", "Master n1, Master n2 dead" })
+		time.Sleep(noticing)
+		p.set(func(n map[string]*playedNode) {
+			n["n1"].gossip, n["n2"].gossip, n["n2"].state = "Master n1, Master n2", "Master n1, Master n2", "Leader"
+		})
+		before := p.dials()
+		time.Sleep(time.Minute)
+		require.Equal(t, "n1:1113", c.State().Addr)
+		require.Equal(t, before, p.dials())
+	})
+}
+
 // silence has a node say nothing to the question.
 func silence() messages.Request { return nil }
 

@@ -281,6 +281,8 @@ func (p *nodes) answer(n *playedNode, f messages.Frame) messages.Request {
 		return messages.Of(messages.NotHandled, &pb.NotHandled{Reason: pb.NotHandled_NotLeader.Enum(), AdditionalInfo: b})
 	case f.Command == messages.WriteEvents:
 		return &messages.AppendCompleted{HasPosition: true, Prepare: 100, Commit: 100, HasCurrent: true}
+	case f.Command == messages.ReadEvent:
+		return messages.Raw(messages.ReadEventCompleted, messages.AppendEventRead(nil, messages.ReadEventNoStream, nil, nil, ""))
 	}
 	return messages.Raw(messages.BadRequest, []byte("not played"))
 }

@@ -22,8 +22,8 @@ const calm = 10 * time.Second
 // hints about where the leader is, never faster than the backoff.
 //
 // Looking for the leader begins with a hint, in the answer to a call or to the question that is asked now and then. It ends when the client
-// has moved, with the connection, or when nobody has hinted for a while. Until then the hint and the cluster are tried after each
-// wait, also without a further hint: the calls have waits of their own.
+// has moved, with the connection, when the node says that it leads by now, or when nobody has hinted for a while. Until then the hint
+// and the cluster are tried after each wait, also without a further hint: the calls have waits of their own.
 func (c *Client) supervise(ctx context.Context, cn *conn.Conn) {
 	waits, moves := c.backoff(), c.backoff()
 	since := time.Now()
@@ -34,6 +34,14 @@ func (c *Client) supervise(ctx context.Context, cn *conn.Conn) {
 	defer rest.Stop()
 	look, end := c.watch()
 	defer end()
+	heed := func(h hint) {
+		switch h.leads {
+		case nil:
+			last, hinted = h, time.Now()
+		case cn:
+			hinted = time.Time{}
+		}
+	}
 	for cn != nil {
 		select {
 		case <-cn.Done(): // by now every call that waited on it has been queued or settled
@@ -57,8 +65,18 @@ func (c *Client) supervise(ctx context.Context, cn *conn.Conn) {
 			continue
 		case <-rest.C:
 			resting = false
-		case last = <-c.hints:
-			hinted = time.Now()
+			select { // a try may take as long as the wait, and what came meanwhile is not to be left to chance
+			case <-look:
+				c.ask(cn)
+			default:
+			}
+			select {
+			case h := <-c.hints:
+				heed(h)
+			default:
+			}
+		case h := <-c.hints:
+			heed(h)
 		}
 		switch {
 		case resting || hinted.IsZero():
