@@ -169,7 +169,7 @@ func (s *serving) join(ctx context.Context, t *testing.T, c *eventstore.Client) 
 		t.Error(err)
 		return
 	}
-	defer g.Close() //nolint:errcheck // it has ended
+	defer g.Close() //nolint:errcheck,contextcheck // it has ended
 	for {
 		m, err := g.Recv(ctx)
 		if err == nil {
