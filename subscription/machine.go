@@ -181,7 +181,7 @@ func (s *Subscription) read(ctx context.Context) error {
 	case p.end && (reached || s.all && s.doubted):
 		s.follow()
 	case p.end && s.all:
-		// What was confirmed may be a record without an event, behind which nobody is sent, or this may be another node, which has
+		// What was confirmed may be a commit without an event, behind which no page leads, or this may be another node, which has
 		// not come as far: then the connection that confirmed ends by and by.
 		s.doubted = true
 		return pause.For(ctx, doubt)
