@@ -95,11 +95,24 @@ func (e *OpError) Error() string {
 	}
 	b.WriteString(": ")
 	b.WriteString(e.Err.Error())
-	if strings.HasPrefix(e.Stream, "$") && e.Stream != All && errors.Is(e.Err, ErrAccessDenied) { // that of All says it itself
-		b.WriteString(systemStreams)
-	}
+	b.WriteString(e.hint())
 	return b.String()
 }
+
+// hint explains a refusal that surprises. Of errors around one another it is in the innermost that names the stream.
+func (e *OpError) hint() string {
+	var inner *OpError
+	switch {
+	case !strings.HasPrefix(e.Stream, "$") || !errors.Is(e.Err, ErrAccessDenied) || errors.As(e.Err, &inner) && inner.Stream != "":
+		return ""
+	case e.Stream == All:
+		return everything
+	}
+	return systemStreams
+}
+
+// everything is what surprises those who follow all streams.
+const everything = " ($all is for administrators, unless its metadata or the system settings say otherwise)"
 
 // systemStreams is what surprises those who follow a category before it has its first event.
 const systemStreams = " (streams whose names begin with $ are for administrators, unless $settings or their metadata say otherwise; " +

@@ -3,6 +3,7 @@ package eventstore
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -10,13 +11,17 @@ import (
 
 func TestARefusedSystemStreamIsExplained(t *testing.T) {
 	refused := fmt.Errorf("%w: by somebody", ErrAccessDenied)
-	for stream, explained := range map[string]bool{"$ce-account": true, "$$account-1": true, "account-1": false, "": false, All: false} {
-		err := &OpError{Op: "read", Stream: stream, Err: refused}
-		require.ErrorIs(t, err, ErrAccessDenied)
-		if explained {
-			require.ErrorContains(t, err, "access denied: by somebody (streams whose names begin with $ are for administrators", stream)
-		} else {
-			require.NotContains(t, err.Error(), "administrators", stream)
+	const system, all = " (streams whose names begin with $ are for administrators", " ($all is for administrators"
+	for stream, hint := range map[string]string{"$ce-account": system, "$$account-1": system, All: all, "account-1": "", "": ""} {
+		read := &OpError{Op: "read", Stream: stream, Err: refused}
+		for _, err := range []error{
+			read, &OpError{Op: "subscribe", Stream: stream, Err: read}, &OpError{Op: "read", Stream: stream, Err: &OpError{Op: "call", Err: refused}},
+		} {
+			require.ErrorIs(t, err, ErrAccessDenied)
+			if hint != "" {
+				require.ErrorContains(t, err, "access denied: by somebody"+hint, stream)
+			}
+			require.Equal(t, min(len(hint), 1), strings.Count(err.Error(), "administrators"), "%v", err)
 		}
 	}
 	require.NotContains(t, (&OpError{Op: "read", Stream: "$ce-account", Err: errors.New("lost")}).Error(), "administrators")

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cenkalti/backoff/v4"
+
 	"github.com/goeventstore/eventstore/conn"
 	"github.com/goeventstore/eventstore/messages"
 )
@@ -118,10 +120,35 @@ func (c *Client) Open(ctx context.Context, r messages.Request, w Window, opts ..
 		}
 		if refused {
 			c.heed(err)
-			if err := sleep(ctx, waits); err != nil {
+			if err := c.rest(ctx, waits, x.conn); err != nil {
 				failed.Err = fmt.Errorf("%w: %w", err, failed.Err)
 				return nil, failed
 			}
+		}
+	}
+}
+
+// rest waits for the next interval, as the pause of a call: no longer than attempts go to the connection that is to be given time.
+func (c *Client) rest(ctx context.Context, waits backoff.BackOff, from *conn.Conn) error {
+	d := waits.NextBackOff()
+	if d == backoff.Stop {
+		return errStopped
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	for {
+		c.mu.Lock()
+		changed, moved := c.changed, c.live.Load() != from
+		c.mu.Unlock()
+		if moved {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-timer.C:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }

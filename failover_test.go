@@ -19,7 +19,10 @@ import (
 	"github.com/goeventstore/eventstore"
 	"github.com/goeventstore/eventstore/cluster"
 	"github.com/goeventstore/eventstore/internal/faultnet"
+	"github.com/goeventstore/eventstore/messages"
+	"github.com/goeventstore/eventstore/persistent"
 	"github.com/goeventstore/eventstore/server"
+	"github.com/goeventstore/eventstore/subscription"
 )
 
 // A way for a leader to go.
@@ -41,31 +44,49 @@ var farewells = []farewell{
 // noticing is how long a silent server goes unnoticed: the heartbeat's interval and time-out.
 const noticing = 3500 * time.Millisecond
 
-// outage is what came of one leader's end.
+// outage is what came of one leader's end: times from the moment when the new leader tells of itself, and the loss is noticed.
 type outage struct {
-	first   time.Duration // from the moment when the new leader tells of itself, and the loss is noticed, to the first call that is served
-	slowest time.Duration // to the last of those that were under way
-	dials   int           // of gossip too
+	first     time.Duration // to the first call that is served
+	slowest   time.Duration // to the last of those that were under way
+	followed  time.Duration // to the first event of a subscription, of the client that makes the calls
+	delivered time.Duration // to the first message of a group's member, whose client does nothing else
+	dials     int           // of gossip too
 }
 
-// lose has n1 go and n2 lead after a while, while calls are made. What the others believe is late in every way: they name the old
-// leader, tell of it as alive when nobody told them otherwise, and one has not heard of the new one a second after the fact.
+// serving notes when somebody was served.
+type serving struct{ times []time.Time }
+
+func (s *serving) served() { s.times = append(s.times, time.Now()) }
+
+// after is how long it took from a moment on, where what was served until the loss does not count.
+func (s *serving) after(t *testing.T, lost, from time.Time) time.Duration {
+	t.Helper()
+	i := slices.IndexFunc(s.times, func(at time.Time) bool { return at.After(lost) && !at.Before(from) })
+	require.GreaterOrEqual(t, i, 0, "nothing was served any more")
+	return s.times[i].Sub(from)
+}
+
+// lose has n1 go and n2 lead after a while, while calls are made and others follow. What the others believe is late in every way: they
+// name the old leader, tell of it as alive when nobody told them otherwise, and one has not heard of the new one a second after the fact.
 func lose(t *testing.T, rng *rand.Rand, way farewell, opts ...eventstore.Option) (o outage) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		p := playNodes(t, "n1", "n2", "n3")
 		p.settled("n1")
-		c := p.connect(opts...)
+		p.write()
+		c, other := p.connect(opts...), p.connect(opts...)
 		require.Equal(t, "n1:1113", c.State().Addr)
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()
 		var calls sync.WaitGroup
-		answered := make([][]time.Time, 3) // of each caller
-		for i := range answered {
+		callers, subscriber, member := make([]serving, 3), serving{}, serving{}
+		calls.Go(func() { subscriber.follow(ctx, t, c) })
+		calls.Go(func() { member.join(ctx, t, other) })
+		for i := range callers {
 			calls.Go(func() {
 				for ctx.Err() == nil {
 					if _, err := c.Append(ctx, "s", eventstore.Any, numbered(1)); err == nil {
-						answered[i] = append(answered[i], time.Now())
+						callers[i].served()
 					} else if !errors.Is(err, context.Canceled) {
 						t.Error(err)
 						return
@@ -101,22 +122,75 @@ func lose(t *testing.T, rng *rand.Rand, way farewell, opts ...eventstore.Option)
 		stop()
 		calls.Wait()
 		require.Equal(t, "n2:1113", c.State().Addr)
+		require.Equal(t, "n2:1113", other.State().Addr)
 
 		if noticed := lost.Add(noticing); way.silent && noticed.After(from) {
 			from = noticed
 		}
-		o = outage{first: time.Hour, dials: p.dials() - dials}
-		for _, times := range answered {
-			i := slices.IndexFunc(times, func(at time.Time) bool { return at.After(lost) && !at.Before(from) })
-			require.GreaterOrEqual(t, i, 0, "nothing was served any more")
-			o.first, o.slowest = min(o.first, times[i].Sub(from)), max(o.slowest, times[i].Sub(from))
+		o = outage{
+			first: time.Hour, followed: subscriber.after(t, lost, from), delivered: member.after(t, lost, from), dials: p.dials() - dials,
+		}
+		for i := range callers {
+			d := callers[i].after(t, lost, from)
+			o.first, o.slowest = min(o.first, d), max(o.slowest, d)
 		}
 	})
 	return o
 }
 
+// follow follows the stream, which has to come whole.
+func (s *serving) follow(ctx context.Context, t *testing.T, c *eventstore.Client) {
+	sub, err := subscription.Open(ctx, c, subscription.Config{Stream: "s"})
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer sub.Close() //nolint:errcheck // it has ended
+	for next := int64(0); ; next++ {
+		e, err := sub.Recv(ctx)
+		switch {
+		case errors.Is(err, context.Canceled):
+			return
+		case err != nil:
+			t.Error(err)
+			return
+		case e.Event.Number != next:
+			t.Errorf("event %d came where %d is next", e.Event.Number, next)
+			return
+		}
+		s.served()
+	}
+}
+
+// join is a member of the group of the stream.
+func (s *serving) join(ctx context.Context, t *testing.T, c *eventstore.Client) {
+	g, err := persistent.Join(ctx, c, persistent.Config{Stream: "s", Group: "g"})
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer g.Close() //nolint:errcheck,contextcheck // it has ended
+	for {
+		m, err := g.Recv(ctx)
+		if err == nil {
+			err = g.Ack(ctx, m)
+		}
+		switch {
+		case errors.Is(err, context.Canceled):
+			return
+		case errors.Is(err, persistent.ErrStale):
+			continue
+		case err != nil:
+			t.Error(err)
+			return
+		}
+		s.served()
+	}
+}
+
 // The time to serve again after the leader has gone, whichever way: from the moment when the new one tells of itself, and a silent
-// end was noticed, at most one gossip time-out plus the longest wait of the backoff.
+// end was noticed, at most one gossip time-out plus the longest wait of the backoff. That holds for calls, for who follows and for
+// members of groups, which may have no calls beside them that look for the leader.
 func TestTimeToServeAgain(t *testing.T) {
 	for name, tt := range map[string]struct {
 		opts    []eventstore.Option
@@ -133,10 +207,16 @@ func TestTimeToServeAgain(t *testing.T) {
 				for seed := range faultnet.Seeds(t, 5) {
 					o := lose(t, rand.New(rand.NewPCG(seed, 1)), way, tt.opts...)
 					bound := time.Second + tt.longest
-					require.LessOrEqual(t, o.slowest, bound, "seed %d", seed)
-					worst = outage{first: max(worst.first, o.first), slowest: max(worst.slowest, o.slowest), dials: max(worst.dials, o.dials)}
+					require.LessOrEqual(t, o.slowest, bound, "a call, seed %d", seed)
+					require.LessOrEqual(t, o.followed, bound, "the subscription, seed %d", seed)
+					require.LessOrEqual(t, o.delivered, bound, "the member, seed %d", seed)
+					worst = outage{
+						first: max(worst.first, o.first), slowest: max(worst.slowest, o.slowest), dials: max(worst.dials, o.dials),
+						followed: max(worst.followed, o.followed), delivered: max(worst.delivered, o.delivered),
+					}
 				}
-				t.Logf("at worst %v to the first call, %v to the slowest, %d dials", worst.first, worst.slowest, worst.dials)
+				t.Logf("at worst %v to the first call, %v to the slowest, %v to the subscription's event, %v to the member's message, %d dials",
+					worst.first, worst.slowest, worst.followed, worst.delivered, worst.dials)
 			})
 		}
 	}
@@ -394,11 +474,37 @@ func TestAPauseEndsWithTheConnection(t *testing.T) {
 			p.set(func(n map[string]*playedNode) { n["n1"].state = "Leader" })
 			p.cut("n1")
 		})
+		var opening sync.WaitGroup
+		opening.Go(func() {
+			_, err := c.Open(t.Context(), messages.Raw(messages.ConnectToPersistentSubscription, nil), window)
+			if err != nil {
+				t.Error(err)
+			}
+			if waited := time.Since(begun); waited != time.Second {
+				t.Errorf("the exchange was opened after %v", waited)
+			}
+		})
 		pending := c.AppendAsync(t.Context(), "s", eventstore.Any, numbered(1))
 		_, err := c.Append(t.Context(), "s", eventstore.Any, numbered(1))
 		require.NoError(t, err)
 		_, err = pending.Wait(t.Context())
 		require.NoError(t, err)
+		require.Equal(t, time.Second, time.Since(begun))
+		opening.Wait()
+	})
+}
+
+// Who opens an exchange and gives a server time does not wait for that either when the client is closed.
+func TestAPauseEndsWithTheClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := playNodes(t, "n1")
+		p.settled("n1")
+		c := p.connect(eventstore.WithBackoff(minute))
+		p.set(func(n map[string]*playedNode) { n["n1"].state = "Unknown" })
+		begun := time.Now()
+		time.AfterFunc(time.Second, func() { _ = c.Close() })
+		_, err := c.Open(t.Context(), messages.Raw(messages.ConnectToPersistentSubscription, nil), window)
+		require.ErrorIs(t, err, eventstore.ErrClosed)
 		require.Equal(t, time.Second, time.Since(begun))
 	})
 }

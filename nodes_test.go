@@ -32,8 +32,10 @@ type nodes struct {
 	mu     sync.Mutex
 	nodes  map[string]*playedNode
 	dialed map[string]int // by address
-	stop   chan struct{}
-	served sync.WaitGroup
+	// written is how many events their stream has. They agree on it: it is what a majority has.
+	written int64
+	stop    chan struct{}
+	served  sync.WaitGroup
 }
 
 // playedNode is one of them.
@@ -47,7 +49,7 @@ type playedNode struct {
 	dead     bool   // nobody listens
 	unknown  bool   // it does not know its users yet
 	listener net.Listener
-	conns    map[net.Conn]struct{}
+	conns    map[net.Conn]*playedLine
 	late     time.Duration           // it takes this long for each append
 	slow     time.Duration           // and this long for gossip
 	says     func() messages.Request // to whether it leads; nil: what its state makes it say
@@ -61,7 +63,7 @@ func playNodes(t *testing.T, names ...string) *nodes {
 	p := &nodes{network: memnet.New(), t: t, nodes: make(map[string]*playedNode), dialed: make(map[string]int), stop: make(chan struct{})}
 	t.Cleanup(p.served.Wait)
 	for _, name := range names {
-		n := &playedNode{name: name, state: "Follower", conns: make(map[net.Conn]struct{})}
+		n := &playedNode{name: name, state: "Follower", conns: make(map[net.Conn]*playedLine)}
 		p.nodes[name] = n
 		p.start(n)
 		l, err := p.network.Listen("tcp", name+":2113")
@@ -122,10 +124,11 @@ func (p *nodes) start(n *playedNode) {
 			if err != nil {
 				return
 			}
+			line := &playedLine{nc: nc, subs: make(map[messages.ID]int64), members: make(map[messages.ID]struct{})}
 			p.mu.Lock()
-			n.conns[nc] = struct{}{}
+			n.conns[nc] = line
 			p.mu.Unlock()
-			p.served.Go(func() { p.play(n, nc) })
+			p.served.Go(func() { p.play(n, line) })
 		}
 	})
 }
@@ -223,9 +226,9 @@ func document(gossip string) string {
 }
 
 // play serves one connection.
-func (p *nodes) play(n *playedNode, nc net.Conn) {
-	defer nc.Close() //nolint:errcheck // it has ended
-	r := messages.NewReader(nc, 0)
+func (p *nodes) play(n *playedNode, l *playedLine) {
+	defer l.nc.Close() //nolint:errcheck // it has ended
+	r := messages.NewReader(l.nc, 0)
 	for {
 		f, err := r.Next()
 		if err != nil || !p.wait(n) {
@@ -234,22 +237,22 @@ func (p *nodes) play(n *playedNode, nc net.Conn) {
 		if f.Command == messages.WriteEvents {
 			time.Sleep(n.late)
 		}
-		answer := p.answer(n, f)
-		if answer == nil {
-			continue
-		}
-		b, err := messages.AppendFrame(nil, f.ID, nil, answer)
-		if err != nil {
-			p.t.Error(err)
-		}
-		if _, err := nc.Write(b); err != nil {
+		if !p.reply(n, l, f) {
 			return
 		}
 	}
 }
 
+// reply answers a frame, before anything that is pushed for it. It returns false when the line has ended.
+func (p *nodes) reply(n *playedNode, l *playedLine, f messages.Frame) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	answer := p.answer(n, l, f)
+	return answer == nil || l.send(f.ID, answer)
+}
+
 // answer is what a node of its state says; nil: nothing.
-func (p *nodes) answer(n *playedNode, f messages.Frame) messages.Request {
+func (p *nodes) answer(n *playedNode, l *playedLine, f messages.Frame) messages.Request {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if f.Command == messages.ReadEvent && bytes.Contains(f.Body, []byte("leader-question")) {
@@ -259,17 +262,21 @@ func (p *nodes) answer(n *playedNode, f messages.Frame) messages.Request {
 			return n.says()
 		}
 	}
+	refused := n.unknown && len(f.Login) > 0
+	if !refused {
+		if answer, ok := p.follow(l, n, f); ok {
+			return answer
+		}
+	}
 	switch {
 	case f.Command == messages.IdentifyClient:
 		return messages.Raw(messages.ClientIdentified, nil)
 	case f.Command == messages.HeartbeatRequest:
 		return messages.Raw(messages.HeartbeatResponse, nil)
-	case n.unknown && len(f.Login) > 0:
+	case refused:
 		return messages.Raw(messages.NotAuthenticated, []byte("Not Authenticated"))
 	case f.Command == messages.Ping:
 		return messages.Raw(messages.Pong, nil)
-	case f.Command == messages.SubscribeToStream:
-		return messages.Of(messages.SubscriptionConfirmation, &pb.SubscriptionConfirmation{LastCommitPosition: proto.Int64(0)})
 	case n.state == "Unknown":
 		return messages.Of(messages.NotHandled, &pb.NotHandled{Reason: pb.NotHandled_NotReady.Enum()})
 	case n.state == "Follower":
@@ -283,6 +290,8 @@ func (p *nodes) answer(n *playedNode, f messages.Frame) messages.Request {
 		return &messages.AppendCompleted{HasPosition: true, Prepare: 100, Commit: 100, HasCurrent: true}
 	case f.Command == messages.ReadEvent:
 		return messages.Raw(messages.ReadEventCompleted, messages.AppendEventRead(nil, messages.ReadEventNoStream, nil, nil, ""))
+	case f.Command == messages.ReadStreamEventsForward:
+		return p.page(f)
 	}
 	return messages.Raw(messages.BadRequest, []byte("not played"))
 }

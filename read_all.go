@@ -269,11 +269,10 @@ func (r *allReader) open(from Position, backward bool) error {
 	switch page.Result {
 	case messages.ReadAllSuccess:
 	case messages.ReadAllAccessDenied:
-		hint := "reading $all is for administrators, unless its metadata or the system settings say otherwise"
-		if !r.o.rawLinks {
-			hint += "; or a link among these events leads to what nobody may read, then RawLinks reads on"
+		if r.o.rawLinks {
+			return ErrAccessDenied
 		}
-		return fmt.Errorf("%w: %s", ErrAccessDenied, hint)
+		return fmt.Errorf("%w, or a link among these events leads to what nobody may read: then RawLinks reads on", ErrAccessDenied)
 	case messages.ReadAllError:
 		return &ServerError{Command: messages.ReadAllEventsForward, Message: page.Error}
 	default:

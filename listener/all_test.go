@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -16,6 +17,7 @@ import (
 	"github.com/goeventstore/eventstore/eventstoretest"
 	"github.com/goeventstore/eventstore/internal/memnet"
 	"github.com/goeventstore/eventstore/listener"
+	"github.com/goeventstore/eventstore/messages"
 	"github.com/goeventstore/eventstore/server"
 )
 
@@ -222,20 +224,33 @@ func TestACategoryAndAnEventType(t *testing.T) {
 	})
 }
 
-// Who may not read says why, and what to do.
+// Who may not read is told why, and what to do: once, whether he is refused when he subscribes or when he reads.
 func TestARefusalHasAHint(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *eventstoretest.Server, _ *eventstore.Client) {
-		nobody := srv.Client(t, eventstore.WithCredentials("", ""))
-		for stream, hint := range map[string]string{
-			eventstore.All: "for administrators", "$ce-account": "for administrators", "$et-opened": "for administrators",
-		} {
-			l, err := listener.New(nobody, listener.Config{Stream: stream}, new(told).handle)
-			require.NoError(t, err)
-			err = l.Run(t.Context())
-			require.ErrorIs(t, err, eventstore.ErrAccessDenied, stream)
-			require.ErrorContains(t, err, hint)
-		}
-	})
+	for _, reading := range []bool{false, true} {
+		bubble(t, func(t *testing.T, srv *eventstoretest.Server, c *eventstore.Client) {
+			nobody := srv.Client(t, eventstore.WithCredentials("", ""))
+			if reading { // who subscribes is let in
+				nobody = c
+				srv.Intercept(func(f *eventstoretest.Frame) eventstoretest.Fault {
+					switch f.Command {
+					case messages.ReadStreamEventsForwardCompleted:
+						return eventstoretest.Replace(f.Command, []byte{0x10, 5, 0x18, 0, 0x20, 0, 0x28, 0, 0x30, 0})
+					case messages.ReadAllEventsForwardCompleted:
+						return eventstoretest.Replace(f.Command, []byte{0x08, 0, 0x10, 0, 0x20, 0, 0x28, 0, 0x30, 3})
+					}
+					return eventstoretest.Pass
+				})
+			}
+			for _, stream := range []string{eventstore.All, "$ce-account", "$et-opened"} {
+				l, err := listener.New(nobody, listener.Config{Stream: stream}, new(told).handle)
+				require.NoError(t, err)
+				err = l.Run(t.Context())
+				require.ErrorIs(t, err, eventstore.ErrAccessDenied, stream)
+				require.Equal(t, 1, strings.Count(err.Error(), "for administrators"), "%v", err)
+				require.Equal(t, reading, strings.Contains(err.Error(), "read \""), "%v", err)
+			}
+		})
+	}
 }
 
 func TestACheckpointBeyondTheEndIsAnError(t *testing.T) {

@@ -190,18 +190,10 @@ func (l *Listener) Run(ctx context.Context) error {
 		err = l.work(ctx, l.cfg.Store)
 	}
 	if err != nil {
-		err = fmt.Errorf("listener %q: %w%s", l.cfg.Name, err, l.hint(err))
+		err = fmt.Errorf("listener %q: %w", l.cfg.Name, err)
 	}
 	l.end(err)
 	return err
-}
-
-// hint is what surprises those who follow everything; the client's error has that of other streams.
-func (l *Listener) hint(err error) string {
-	if l.cfg.Stream != eventstore.All || !errors.Is(err, eventstore.ErrAccessDenied) {
-		return ""
-	}
-	return " (everything is for administrators, unless the metadata of $all or the system settings say otherwise)"
 }
 
 // work follows the stream from the store's checkpoint, and again from there after each pause, and from a checkpoint that somebody

@@ -95,7 +95,8 @@ type Group struct {
 	again  bool // was joined before
 	told   bool // NotJoined, for this loss
 	waits  backoff.BackOff
-	paused bool // since a message came
+	paused bool      // since a message came
+	joined time.Time // the last time
 	names  messages.Names
 	events eventstore.EventDecoder
 	memory pieces.Memory            // what the messages' bytes, which are the exchange's, are copied to

@@ -130,7 +130,7 @@ func (g *Group) adopt(x *eventstore.Exchange, id string) {
 		g.stats.Rejoins++
 	}
 	g.mu.Unlock()
-	g.again, g.told, g.behind = true, false, nil
+	g.again, g.told, g.behind, g.joined = true, false, nil, time.Now()
 	g.tell(Notice{Kind: kind})
 }
 
@@ -191,10 +191,16 @@ func (g *Group) heed(ctx context.Context) error {
 		if err := g.lost(err); err != nil {
 			return err
 		}
+		if time.Since(g.joined) >= calm {
+			g.waits.Reset()
+		}
 		return g.pause(ctx)
 	}
 	return fmt.Errorf("%w: %s in a group", eventstore.ErrProtocol, r.Command)
 }
+
+// calm is how long a member must have been one for the waits to begin anew when it is dropped: a group may have no messages for long.
+const calm = 10 * time.Second
 
 // slabSize is how many messages share a piece of memory, of 4 KiB, and are made ready at a time, at most.
 const slabSize = 39

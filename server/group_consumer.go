@@ -51,8 +51,12 @@ func (s *groupService) connect(c *session, id messages.ID, m *pb.ConnectToPersis
 		last = messages.DeletedNumber
 	}
 	last = c.number(last)
+	at, err := v.indexed()
+	if err != nil {
+		return err
+	}
 	confirmation := &pb.PersistentSubscriptionConfirmation{
-		LastCommitPosition: &v.at, SubscriptionId: &g.key, LastEventNumber: &last,
+		LastCommitPosition: &at, SubscriptionId: &g.key, LastEventNumber: &last,
 	}
 	if slices.ContainsFunc(s.byID[id], func(other *groupConsumer) bool { return other.group == g }) {
 		return c.replyMessage(messages.PersistentSubscriptionConfirmation, id, confirmation) // the other one goes on

@@ -146,6 +146,20 @@ func (s *Server) viewAt(at, end int64) view {
 	return view{store: s.store, cache: &s.metadata, now: s.now, at: at, end: end, dialect: &s.dialect}
 }
 
+// indexed is the position of the last commit that a real server's index knows, -1 when there is none: a write without events is no
+// such commit. It is what subscriptions confirm, while reads tell how far the log goes. It does not go back by a scavenge.
+func (v view) indexed() (at int64, err error) {
+	at = min(v.at, v.store.ScavengedTo())
+	err = v.lender().LogBackward(store.Position{Commit: v.at + 1}, v.at, func(r *store.Record) bool {
+		if r.Kind == store.Blank || r.Kind == store.Pending {
+			return true
+		}
+		at = max(at, r.Commit)
+		return false
+	})
+	return at, err
+}
+
 // lender is the store for who is done with a record when the next one comes.
 func (v view) lender() store.Store {
 	if l, ok := v.store.(store.Lender); ok {

@@ -122,7 +122,7 @@ func (s *scavenge) drop(r *store.Record) (bool, error) {
 // a place between the events of a commit is one of theirs.
 func (s *scavenge) goes(r *store.Record) (bool, error) {
 	switch {
-	case r.Kind == store.Void:
+	case r.Kind == store.Void || r.Kind == store.Blank:
 		return true, nil
 	case r.Kind == store.Pending || r.Number == store.DeletedNumber:
 		return false, nil

@@ -80,7 +80,11 @@ func (c *session) subscribeTo(f *messages.Frame, u *user, sub *subscription) err
 // begin sets the cursor behind the last event and returns the confirmation that says so.
 func (sub *subscription) begin() (*pb.SubscriptionConfirmation, error) {
 	v := sub.session.server.view()
-	confirmation := &pb.SubscriptionConfirmation{LastCommitPosition: &v.at}
+	at, err := v.indexed()
+	if err != nil {
+		return nil, err
+	}
+	confirmation := &pb.SubscriptionConfirmation{LastCommitPosition: &at}
 	if sub.stream == "" {
 		sub.place = store.Position{Commit: v.at + 1}
 		return confirmation, nil

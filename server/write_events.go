@@ -218,7 +218,7 @@ func (w *writer) appendEvents(r *request, d *decision) error {
 	first, last := d.info.last+1, d.info.last+int64(len(m.Events))
 	var position int64
 	if len(m.Events) == 0 {
-		position, err = w.stagePlace(store.Void, recordSize(m.Stream, &messages.NewEvent{})) // 4.5
+		position, err = w.stagePlace(store.Blank, recordSize(m.Stream, &messages.NewEvent{})) // 4.5
 	}
 	for i := range m.Events {
 		if err == nil {

@@ -41,12 +41,12 @@ func (s *Subscription) subscribe(ctx context.Context) error {
 		x, confirmed, err = s.exchangeOf(ctx)
 	}
 	if err != nil {
-		if s.again && x != nil && errors.Is(err, eventstore.ErrConnectionLost) {
+		if s.again && x != nil && (errors.Is(err, eventstore.ErrConnectionLost) || errors.Is(err, errUnsubscribed)) {
 			return s.pause(ctx)
 		}
 		return err
 	}
-	s.confirmed = confirmed
+	s.confirmed, s.adopted = confirmed, time.Now()
 	s.adopt(x)
 	if s.again {
 		s.tell(Resubscribed, nil)
@@ -181,7 +181,7 @@ func (s *Subscription) read(ctx context.Context) error {
 	case p.end && (reached || s.all && s.doubted):
 		s.follow()
 	case p.end && s.all:
-		// What was confirmed may be a record without an event, behind which nobody is sent, or this may be another node, which has
+		// What was confirmed may be a commit without an event, behind which no page leads, or this may be another node, which has
 		// not come as far: then the connection that confirmed ends by and by.
 		s.doubted = true
 		return pause.For(ctx, doubt)
@@ -355,6 +355,9 @@ func (s *Subscription) take(ctx context.Context) (e eventstore.ResolvedEvent, ok
 		if err := s.lost(err); err != nil {
 			return e, false, err
 		}
+		if time.Since(s.adopted) >= calm {
+			s.waits.Reset()
+		}
 		return e, false, s.pause(ctx)
 	}
 	return e, false, fmt.Errorf("%w: %s in a subscription", eventstore.ErrProtocol, r.Command)
@@ -384,6 +387,9 @@ func (s *Subscription) event(r messages.Reply) (e eventstore.ResolvedEvent, ok b
 	s.waits.Reset()
 	return e, s.deliver(&e), nil
 }
+
+// calm is how long a subscription must have lasted for the waits to begin anew when it is dropped: a stream may have no events for long.
+const calm = 10 * time.Second
 
 // checkpointReached moves the place over events that the server has looked at and does not push.
 func (s *Subscription) checkpointReached(r messages.Reply) error {

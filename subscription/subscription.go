@@ -100,6 +100,7 @@ type Subscription struct {
 	assumed   bool            // the place is what a confirmation said, and behind no event
 	floor     eventstore.From // where it was before that
 	waits     backoff.BackOff
+	adopted   time.Time // when the server confirmed last
 	names     messages.Names
 	memory    pieces.Memory // what the pushed events' bytes, which are the exchange's, are copied to
 	decoder   eventstore.EventDecoder

@@ -1,6 +1,7 @@
 package conformance_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -39,9 +40,9 @@ func clusterNodes(t *testing.T) (target string, members []cluster.Member, end fu
 			}
 		}
 	}
-	becomes(t, "the cluster has no leader with a follower", func() bool {
+	becomes(t, "the cluster has no leader with a follower", func(ctx context.Context) bool {
 		var err error
-		members, err = named.Members(within(t), 1)
+		members, err = named.Members(ctx, 1)
 		return err == nil
 	})
 	return named.Target(), members, end

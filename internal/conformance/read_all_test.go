@@ -236,6 +236,49 @@ func TestReadAllAtTheEnd(t *testing.T) {
 	}
 }
 
+// TestReadAllBehindTheLastEvent: a write and a transaction without events are in the log, and are no events. A page that reaches the end
+// leads behind the last event and no further, and the next one stays there. What a subscription confirms goes by the transaction's
+// commit and not by the write: only behind the former no page says that what was confirmed is reached.
+func TestReadAllBehindTheLastEvent(t *testing.T) {
+	srv := serve(t)
+	p := dialPeer(t, srv)
+	for name, nothing := range map[string]func(s string, last int64) (position int64, confirmed bool){
+		"a write": func(s string, last int64) (int64, bool) { return p.append(s, last).GetCommitPosition(), false },
+		"a transaction": func(s string, last int64) (int64, bool) {
+			m := p.commit(p.start(s, last))
+			require.Equal(t, messages.Success, m.GetResult(), "%s", m.GetMessage())
+			return m.GetCommitPosition(), true
+		},
+	} {
+		s := newStream("behind")
+		for try := 0; ; try++ {
+			last := p.append(s, int64(try)-1, "a").GetCommitPosition()
+			position, confirms := nothing(s, int64(try))
+			page := p.all(messages.AllRead{Commit: last, Prepare: last, Count: 1})
+			next := nextOf(page)
+			rest := p.all(messages.AllRead{Commit: next.commit, Prepare: next.prepare, Count: 5})
+			_, subscribed := p.subscribe("", p.admin()...)
+			confirmed := subscribed.GetLastCommitPosition()
+			end := p.all(messages.AllRead{Commit: -1, Prepare: -1, Count: 1}).GetCommitPosition()
+			if (len(rest.GetEvents()) > 0 || confirmed > position) && try < 100 {
+				continue // somebody else has written meanwhile
+			}
+			require.Len(t, page.GetEvents(), 1, name)
+			require.Greater(t, next.commit, last, name)
+			require.LessOrEqual(t, next.commit, position, name)
+			require.Empty(t, rest.GetEvents(), name)
+			require.Equal(t, next, nextOf(rest), name)
+			require.Greater(t, end, position, name)
+			if confirms {
+				require.Equal(t, position, confirmed, name)
+			} else {
+				require.Equal(t, last, confirmed, name)
+			}
+			break
+		}
+	}
+}
+
 func TestReadAllIsDenied(t *testing.T) {
 	srv := serve(t)
 	p := dialPeer(t, srv)

@@ -98,6 +98,32 @@ type restless struct{}
 func (restless) Pause(context.Context) (eventstore.From, error) { return eventstore.Start, nil }
 func (restless) Resume(context.Context) error                   { return nil }
 
+// losing leaves out an event of a patch now and then.
+type losing struct{ mender }
+
+func (s losing) Patch(ctx context.Context, from, until eventstore.From, h listener.Handler) (eventstore.From, error) {
+	skip := now(9)
+	return s.mender.Patch(ctx, from, until, func(ctx context.Context, e eventstore.ResolvedEvent) error {
+		if skip() {
+			return nil
+		}
+		return h(ctx, e)
+	})
+}
+
+// beside mends by a listener that does not run, so that nobody holds the one that does.
+func beside(l *Life, _ mender) mender {
+	cfg := l.config()
+	if l.rules.Replayed {
+		cfg.OnFailure = listener.RetryThenSkip(attempts)
+	}
+	lis, err := listener.New(l.Client, cfg, l.handle)
+	if err != nil {
+		l.problem("%v", err)
+	}
+	return lis
+}
+
 // ahead saves the place behind the event that comes next.
 type ahead struct{ listener.Store }
 
@@ -296,6 +322,27 @@ func TestABrokenFollowerIsCaught(t *testing.T) {
 		}},
 		"a pause is none": {"listener in memory", "is to rest|it saves", layers{
 			pauses: func(pauser) pauser { return restless{} },
+		}},
+		"a patch loses events": {"listener that is patched", "(has not|nobody has) handled", layers{
+			mends: func(_ *Life, m mender) mender { return losing{m} },
+		}},
+		"a patch does not hold the listener":  {"listener that is patched", "gets an event, and the handler of", layers{mends: beside}},
+		"a replay does not hold the listener": {"listener that replays", "gets an event, and the handler of", layers{mends: beside}},
+		"a replay loses events": {"listener that replays", "no replay has handled it", layers{
+			handler: func(h listener.Handler) listener.Handler {
+				return func(ctx context.Context, e eventstore.ResolvedEvent) error {
+					if e.Link != nil && e.Link.Stream == listener.SkippedStream("p0") {
+						return nil
+					}
+					return h(ctx, e)
+				}
+			},
+		}},
+		"what was truncated is not all that is left out": {"catch-up of what is truncated", "(has not|nobody has) handled", layers{
+			subscription: func(s receiver) receiver { return &skipping{s, now(9)} },
+		}},
+		"a checkpoint is ahead of more than what was truncated": {"listener of what is truncated", "nobody has handled|does not come to the end", layers{
+			store: func(s listener.Store) listener.Store { return ahead{s} },
 		}},
 		"keys are not looked at": {"listener by keys at once", "has not handled", layers{
 			config: func(cfg *listener.Config) {

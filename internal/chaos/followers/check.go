@@ -21,9 +21,12 @@ type Rules struct {
 	Batch  int  // events of one call at most; 0 is one
 	GiveUp int  // failures after which an event is left; 0 is never
 	// Effects: what is done counts as the effects say, not as the handlers do, which may be undone.
-	Effects bool
-	Remote  bool // the store is behind the lines that fail
-	Leased  bool // of the processes that share a place one works at a time
+	Effects  bool
+	Remote   bool // the store is behind the lines that fail
+	Leased   bool // of the processes that share a place one works at a time
+	Alone    bool // one handler of a process at a time, whoever has it called
+	Patched  bool // the listener is patched
+	Replayed bool // what is given up on is replayed, and all in the end
 }
 
 // check reports what is wrong with a run, "" for nothing.
@@ -37,10 +40,10 @@ func (r *Run) check() string {
 	if wrong := r.checkEffects(); wrong != "" {
 		return wrong
 	}
-	c := checker{Run: r, followed: make(map[string]*followed), legs: make(map[*Leg]*progress), resting: make(map[*Life]bool)}
+	c := checker{Run: r, followed: make(map[string]*followed), legs: make(map[*Leg]*progress), resting: make(map[*Life]bool), busy: make(map[*Life]*Leg)}
 	for i := range r.tape.entries {
 		e := &r.tape.entries[i]
-		if e.leg == nil {
+		if e.leg == nil && e.verb != truncates {
 			continue
 		}
 		if wrong := c.entry(e); wrong != "" {
@@ -48,10 +51,15 @@ func (r *Run) check() string {
 		}
 	}
 	for name, f := range c.followed {
-		if i := slices.Index(f.done[f.first:], false); r.must[name] && i >= 0 && !r.rules.Effects {
-			return fmt.Sprintf("%s: nobody has handled %s", name, r.truth[f.first+i].text)
+		first := max(f.first, c.gone)
+		if i := slices.Index(f.done[first:], false); r.must[name] && i >= 0 && !r.rules.Effects {
+			return fmt.Sprintf("%s: nobody has handled %s", name, r.truth[first+i].text)
 		}
-		if wrong := c.givenUp(f); wrong != "" {
+		wrong := c.givenUp(f)
+		if r.rules.Replayed {
+			wrong = c.allReplayed(f)
+		}
+		if wrong != "" {
 			return name + ": " + wrong
 		}
 	}
@@ -99,6 +107,8 @@ type checker struct {
 	followed map[string]*followed
 	legs     map[*Leg]*progress
 	resting  map[*Life]bool
+	busy     map[*Life]*Leg // whose handler has an event, if there is to be one at a time
+	gone     int            // what is before this index was truncated
 }
 
 // followed is how far the events have come that a name is for.
@@ -163,6 +173,9 @@ func (r *Run) behindOurs(n int) int {
 }
 
 func (c *checker) entry(e *entry) string {
+	if e.verb == truncates {
+		return c.truncated(e)
+	}
 	f, p := c.followed[e.leg.name], c.legs[e.leg]
 	if f == nil {
 		f = &followed{done: make([]bool, len(c.truth)), handled: make(map[int]bool), left: make(map[int]bool)}
@@ -212,9 +225,16 @@ func (c *checker) entry(e *entry) string {
 		}
 	case rests:
 		c.resting[e.leg.life] = true
+		if e.place.IsEnd() { // it has not begun yet
+			return ""
+		}
 		return c.behind(f, e)
 	case resumes:
 		c.resting[e.leg.life] = false
+	case patched:
+		return c.patched(f, p, e)
+	case replays, replayed, refuses:
+		return c.replay(f, e)
 	case told:
 		return c.told(p, e)
 	default:
@@ -234,7 +254,7 @@ func (c *checker) begins(f *followed, p *progress, e *entry) string {
 		f.known, f.first = true, at
 	}
 	p.begun, p.first, p.saved = true, at, at
-	for i := f.first; i < at && c.rules.Once; i++ {
+	for i := max(f.first, c.gone); i < at && c.rules.Once; i++ {
 		if !f.done[i] {
 			return fmt.Sprintf("it begins at %v, and nobody has handled %s", e.place, c.truth[i].text)
 		}
@@ -246,7 +266,10 @@ func (c *checker) handed(f *followed, p *progress, e *entry) string {
 	if len(e.events) > max(1, c.rules.Batch) {
 		return fmt.Sprintf("%d events at once", len(e.events))
 	}
-	if c.resting[e.leg.life] {
+	if wrong := c.alone(e); wrong != "" {
+		return wrong
+	}
+	if c.resting[e.leg.life] && !e.leg.aside {
 		return fmt.Sprintf("it gets %s, and is to rest", e.events[0].text)
 	}
 	if p.stale && !e.leg.life.still {
@@ -284,7 +307,7 @@ func (c *checker) handed(f *followed, p *progress, e *entry) string {
 		case f.handled[i] && st.done, c.rules.Once && f.done[i]:
 			return fmt.Sprintf("it gets %s again, which it has handled", s.text)
 		}
-		for j := p.first; j < i && !c.rules.Effects; j++ {
+		for j := max(p.first, c.gone); j < i && !c.rules.Effects; j++ {
 			if c.rules.Keyed && c.truth[j].stream != s.stream || !e.leg.wants(c.truth[j]) {
 				continue
 			}
@@ -299,6 +322,7 @@ func (c *checker) handed(f *followed, p *progress, e *entry) string {
 
 func (c *checker) ends(p *progress, e *entry, each func(int, *state)) string {
 	p.atOnce--
+	delete(c.busy, e.leg.life)
 	for _, s := range e.events {
 		i, err := c.index(s.behind)
 		if err != nil || p.states[i-1] == nil || c.truth[i-1] != s {
@@ -361,7 +385,7 @@ func (c *checker) behind(f *followed, e *entry) string {
 	if err != nil {
 		return err.Error()
 	}
-	for i := f.first; i < at; i++ {
+	for i := max(f.first, c.gone); i < at; i++ {
 		if !f.done[i] {
 			return fmt.Sprintf("it %s %v, and nobody has handled %s", e.verb, e.place, c.truth[i].text)
 		}
@@ -376,7 +400,7 @@ func (c *checker) told(p *progress, e *entry) string {
 			return "it has caught up twice"
 		}
 		p.live = true
-		for i := p.first; i < p.since && p.begun && !c.rules.Effects; i++ {
+		for i := max(p.first, c.gone); i < p.since && p.begun && !c.rules.Effects; i++ {
 			if st := p.states[i]; st == nil || !st.done {
 				return fmt.Sprintf("it has caught up without %s", c.truth[i].text)
 			}

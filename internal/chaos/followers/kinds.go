@@ -30,6 +30,7 @@ const (
 func Kinds() []*Kind {
 	numbered := []Source{AStream, ACategory}
 	each := []Source{AStream, ACategory, Everything, SomeStreams, SomeTypes, SomeOfAStream}
+	truncated := []Source{AStream}
 	mixed := []Source{ACategory, Everything, SomeStreams}
 	return []*Kind{
 		{Name: "catch-up", Sources: []Source{AStream, ACategory, SomeOfAStream}, Processes: 2, Prepare: subscribing(Rules{Once: true})},
@@ -44,6 +45,10 @@ func Kinds() []*Kind {
 		{Name: "listener of batches", Sources: each, Prepare: inMemory(Rules{Batch: mostAtOnce}, inBatches)},
 		{Name: "listener by keys at once", Sources: mixed, Prepare: inMemory(Rules{Keyed: true, AtOnce: atOnce}, parallel)},
 		{Name: "listener that skips", Sources: numbered, Prepare: thatSkips},
+		{Name: "listener that replays", Sources: numbered, Prepare: thatReplays},
+		{Name: "listener that is patched", Sources: each, Prepare: thatIsPatched},
+		{Name: "listener of what is truncated", Sources: truncated, Truncates: true, Prepare: inMemory(Rules{}, oneByOne)},
+		{Name: "catch-up of what is truncated", Sources: truncated, Truncates: true, Processes: 2, Prepare: subscribing(Rules{Once: true})},
 		{Name: "listener by keys that parks", Sources: []Source{ACategory}, Prepare: thatParks},
 		{Name: "listener with a stream", Sources: numbered, Prepare: inStreams(Rules{})},
 		{Name: leasedStreams, Sources: numbered, Processes: 3, Prepare: inStreams(Rules{Shared: true})},
@@ -175,6 +180,16 @@ func (l *Life) run(lis *listener.Listener, err error) error {
 	if !l.calm {
 		rests.Go(func() { l.rest(ctx, put[pauser](l.kind.between.pauses, lis)) })
 	}
+	mended := mender(lis)
+	if l.kind.between.mends != nil {
+		mended = l.kind.between.mends(l, lis)
+	}
+	if l.rules.Patched && !l.calm {
+		rests.Go(func() { l.patch(ctx, mended) })
+	}
+	if l.rules.Replayed { // also when all is calm: nothing may stay behind
+		rests.Go(func() { l.replay(ctx, mended) })
+	}
 	err = lis.Run(l.Context)
 	cancel()
 	rests.Wait()
@@ -209,6 +224,9 @@ func (l *Life) rest(ctx context.Context, lis pauser) {
 
 // handle is a listener's handler.
 func (l *Life) handle(ctx context.Context, e eventstore.ResolvedEvent) error {
+	if l.isReplay(e) {
+		return l.again(ctx, e)
+	}
 	return l.Work(ctx, l.Leg(), []eventstore.ResolvedEvent{e}, nil)
 }
 

@@ -238,6 +238,9 @@ func (l *Life) fare(ctx context.Context) error {
 	if l.calm {
 		return nil
 	}
+	if l.rules.Replayed && l.Draw(3) == 0 { // often twice for the same event
+		return errBadDay
+	}
 	switch n := l.Draw(1000); {
 	case n < 4:
 		l.die("while it handles an event")

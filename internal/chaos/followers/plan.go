@@ -32,13 +32,14 @@ type plannedProcess struct {
 type deedKind string
 
 const (
-	appendEvents deedKind = "append events"
-	cutLines     deedKind = "cut all connections"
-	standStill   deedKind = "let nothing pass"
-	restart      deedKind = "restart the server"
-	stopProcess  deedKind = "stop"
-	killProcess  deedKind = "kill"
-	pauseProcess deedKind = "pause"
+	appendEvents   deedKind = "append events"
+	cutLines       deedKind = "cut all connections"
+	standStill     deedKind = "let nothing pass"
+	restart        deedKind = "restart the server"
+	stopProcess    deedKind = "stop"
+	killProcess    deedKind = "kill"
+	pauseProcess   deedKind = "pause"
+	truncateStream deedKind = "truncate"
 )
 
 // deed is something that happens at its time.
@@ -67,6 +68,11 @@ func newPlan(k *Kind, seed uint64) *plan {
 	kinds := []deedKind{cutLines, cutLines, standStill, restart, stopProcess, stopProcess, killProcess, killProcess, pauseProcess, pauseProcess}
 	for range r.IntN(8) {
 		p.add(r, deed{kind: kinds[r.IntN(len(kinds))], process: r.IntN(len(p.processes)), pause: upTo(r, 8*time.Second)})
+	}
+	if k.Truncates {
+		for range 1 + r.IntN(4) {
+			p.add(r, deed{kind: truncateStream, count: r.IntN(100)})
+		}
 	}
 	slices.SortStableFunc(p.deeds, func(a, b deed) int { return int(a.at - b.at) })
 	return p
@@ -102,6 +108,8 @@ func (p *plan) String() string {
 		switch d.kind {
 		case appendEvents:
 			fmt.Fprintf(&b, ": %d", d.count)
+		case truncateStream:
+			fmt.Fprintf(&b, " %d of a hundred", d.count)
 		case stopProcess, killProcess:
 			fmt.Fprintf(&b, " %s", p.processes[d.process].name)
 		case pauseProcess:

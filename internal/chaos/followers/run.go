@@ -26,6 +26,7 @@ type Kind struct {
 	Name      string
 	Sources   []Source
 	Processes int                   // at a time; 0 is one
+	Truncates bool                  // the stream is truncated now and then
 	RealTime  bool                  // what it needs knows no virtual time
 	Prepare   func(r *Run) Follower // called once for a run, before anything happens
 	between   layers
@@ -38,6 +39,7 @@ type layers struct {
 	handler      func(listener.Handler) listener.Handler
 	store        func(listener.Store) listener.Store
 	pauses       func(pauser) pauser
+	mends        func(*Life, mender) mender
 	config       func(*listener.Config)
 	notices      func(told func(subscription.Notice)) func(subscription.Notice)
 }
@@ -84,6 +86,7 @@ type Run struct {
 	writes   *rand.Rand
 	versions map[string]eventstore.ExpectedVersion
 	truth    []sight
+	past     []sight // what was read before it was truncated
 	givenUp  []eventstore.From
 
 	mu       sync.Mutex // guards what follows
@@ -230,7 +233,7 @@ func (r *Run) calm() {
 	for there := len(r.wanted); len(r.wanted) == there; {
 		r.write(r.after)
 	}
-	r.truth = r.read()
+	r.truth = r.whole()
 	for _, q := range r.running {
 		if !r.rules.Loose {
 			r.must[q.name] = !r.rules.Shared
@@ -362,6 +365,8 @@ func (r *Run) do(d deed) {
 		q.with(func(l *Life) { l.die("by the plan") })
 	case pauseProcess:
 		q.with(func(l *Life) { l.pause(d.pause) })
+	case truncateStream:
+		r.truncate(d.count)
 	}
 }
 
@@ -407,6 +412,9 @@ func (r *Run) read() (all []sight) {
 		log = r.sound.ReadAll(r.T.Context(), eventstore.Start)
 	}
 	for e, err := range log {
+		if errors.Is(err, eventstore.ErrStreamNotFound) {
+			return nil // not yet
+		}
 		require.NoError(r.T, err)
 		if e.Event != nil && r.source.wants(e.Event.Stream, e.Event.Type) {
 			all = append(all, see(e))

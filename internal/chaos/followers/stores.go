@@ -50,6 +50,7 @@ func (s *watched) Load(ctx context.Context, name string) (eventstore.From, error
 	}
 	at, err := s.inner.Load(ctx, name)
 	switch {
+	case name != s.life.Name(): // of a replay
 	case errors.Is(err, listener.ErrNoCheckpoint):
 		s.life.listen(s.life.rules.from())
 	case err == nil:
@@ -64,6 +65,9 @@ func (s *watched) Save(ctx context.Context, name string, at eventstore.From) err
 	}
 	ctx, cancel := s.life.underWay(ctx)
 	defer cancel()
+	if name != s.life.Name() {
+		return errors.Join(s.inner.Save(ctx, name, at), s.life.fault("behind a save"))
+	}
 	leg := s.life.Leg()
 	leg.tell(entry{verb: saves, place: at})
 	if err := s.inner.Save(ctx, name, at); err != nil {

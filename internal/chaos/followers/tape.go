@@ -15,19 +15,24 @@ import (
 type verb string
 
 const (
-	begins   verb = "begins"  // to follow from place
-	handed   verb = "gets"    // events, to handle
-	finished verb = "handled" // events
-	failed   verb = "failed"  // to handle events
-	saves    verb = "saves"   // place: it asks the store to
-	saved    verb = "saved"   // place: the store has
-	told     verb = "hears"   // notice
-	missed   verb = "missed"  // count events until place, and was told so
-	ended    verb = "ends"    // and why
-	owns     verb = "owns"    // the name from here on
-	rests    verb = "rests"   // with place as its checkpoint, until
-	resumes  verb = "resumes"
-	happened verb = "happened" // what the plan does
+	begins    verb = "begins"  // to follow from place
+	handed    verb = "gets"    // events, to handle
+	finished  verb = "handled" // events
+	failed    verb = "failed"  // to handle events
+	saves     verb = "saves"   // place: it asks the store to
+	saved     verb = "saved"   // place: the store has
+	told      verb = "hears"   // notice
+	missed    verb = "missed"  // count events until place, and was told so
+	ended     verb = "ends"    // and why
+	owns      verb = "owns"    // the name from here on
+	rests     verb = "rests"   // with place as its checkpoint, until
+	resumes   verb = "resumes"
+	patched   verb = "was patched" // up to place, which was to be from
+	replays   verb = "replays"     // the event before place, which
+	replayed  verb = "has replayed"
+	refuses   verb = "refuses to replay"
+	happened  verb = "happened"  // what the plan does
+	truncates verb = "truncates" // what is before place
 )
 
 // entry is a line of the tape.
@@ -36,7 +41,7 @@ type entry struct {
 	leg    *Leg // nil for what the plan does
 	verb   verb
 	place  eventstore.From
-	from   eventstore.From // of what was missed
+	from   eventstore.From // of what was missed, or up to where a patch was to go
 	events []sight
 	notice subscription.Kind
 	count  int64
@@ -124,7 +129,7 @@ func (t *tape) String() string {
 			for _, s := range e.events {
 				fmt.Fprintf(&b, " [%v: %s]", s.behind, strings.TrimSpace(s.text))
 			}
-		case begins, saves, saved, rests:
+		case begins, saves, saved, rests, patched, replays, replayed, refuses:
 			fmt.Fprintf(&b, " %v", e.place)
 		case told:
 			fmt.Fprintf(&b, " %v at %v", e.notice, e.place)
@@ -148,6 +153,7 @@ type Leg struct {
 	number int
 	leased time.Duration // when it had got its lease, if there is one
 	only   string        // it is to get the events of this stream alone; "" is all
+	aside  bool          // it is beside that of a listener, which may rest
 }
 
 // wants reports whether it is to get an event.

@@ -28,12 +28,13 @@ type Kind uint8
 const (
 	// Event is an event of a stream.
 	Event Kind = iota
-	// Void takes its place in the log and is no event: what a write without events leaves, and the commit of a transaction
-	// without events.
+	// Void takes its place in the log and is no event: the commit of a transaction without events.
 	Void
 	// Pending is a part of a transaction, its start too, in the place where it was written. It commits nothing, so that the
 	// log does not go further by it; the commit brings the events, as records of their own.
 	Pending
+	// Blank is what a write without events leaves in the log. Readers of the log's end count it, subscriptions do not.
+	Blank
 )
 
 // Record is one record of the log. It never changes once it is staged: readers share it, and what its fields alias.
