@@ -3,14 +3,11 @@ package chaos_test
 import (
 	"context"
 	"errors"
-	"flag"
-	"fmt"
 	"slices"
 	"testing"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
-	"pgregory.net/rapid"
 
 	"github.com/goeventstore/eventstore"
 	"github.com/goeventstore/eventstore/eventstoretest"
@@ -105,50 +102,4 @@ func TestABrokenClientIsNotLinearizable(t *testing.T) {
 			require.NotEmpty(t, caught)
 		})
 	}
-}
-
-// The property that the real client has fails for these, and is shrunk to a few steps.
-func TestABrokenClientDoesNotFollowTheModel(t *testing.T) {
-	const steps = 4
-	for name, connect := range broken {
-		t.Run(name, func(t *testing.T) {
-			rapidFlag(t, "rapid.seed", "1")
-			rapidFlag(t, "rapid.checks", "100")
-			rapidFlag(t, "rapid.nofailfile", "true")
-			r := &ruling{TB: t}
-			var done tally
-			rapid.Check(r, followsModel(t, connect, &done))
-			require.True(t, r.failed, "100 checks passed")
-			require.NotEmpty(t, r.log)
-			t.Logf("after %d runs, shrinking included: %v\n%s", done.runs, done.last, r.log[0])
-			require.LessOrEqual(t, len(done.last), steps)
-		})
-	}
-}
-
-// ruling is a test for rapid that may fail.
-type ruling struct {
-	rapid.TB
-	failed bool
-	log    []string
-}
-
-func (r *ruling) Failed() bool                      { return r.failed }
-func (r *ruling) Fail()                             { r.failed = true }
-func (r *ruling) FailNow()                          { r.failed = true } // the last that a check does
-func (r *ruling) Error(args ...any)                 { r.Log(args...); r.Fail() }
-func (r *ruling) Errorf(format string, args ...any) { r.Logf(format, args...); r.Fail() }
-func (r *ruling) Log(args ...any)                   { r.log = append(r.log, fmt.Sprint(args...)) }
-func (r *ruling) Logf(format string, args ...any) {
-	r.log = append(r.log, fmt.Sprintf(format, args...))
-}
-
-// rapidFlag sets one of rapid's flags, which are those of the whole program, for one test.
-func rapidFlag(t *testing.T, name, value string) {
-	t.Helper()
-	f := flag.Lookup(name)
-	require.NotNil(t, f, name)
-	before := f.Value.String()
-	require.NoError(t, f.Value.Set(value))
-	t.Cleanup(func() { require.NoError(t, f.Value.Set(before)) })
 }

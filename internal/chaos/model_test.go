@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
+	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
 	"github.com/goeventstore/eventstore"
@@ -543,4 +544,14 @@ func TestAStreamFollowsItsModel(t *testing.T) {
 		})
 	}
 	t.Logf("%d runs: %d calls, %d faults", done.runs, done.calls, done.faults)
+}
+
+// rapidFlag sets one of rapid's flags, which are those of the whole program, for one test.
+func rapidFlag(t *testing.T, name, value string) {
+	t.Helper()
+	f := flag.Lookup(name)
+	require.NotNil(t, f, name)
+	before := f.Value.String()
+	require.NoError(t, f.Value.Set(value))
+	t.Cleanup(func() { require.NoError(t, f.Value.Set(before)) })
 }
