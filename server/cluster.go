@@ -241,7 +241,7 @@ func (c *Cluster) Start(id int) error {
 	if c.closed {
 		return errServerClosed
 	}
-	if id < 0 || id >= len(c.places) {
+	if !c.has(id) {
 		return ErrNoNode
 	}
 	return c.start(w, id)
@@ -319,8 +319,11 @@ func (c *Cluster) ends(id int, n *clusterNode) {
 	}
 }
 
+// has reports whether there is a node with this number. The lock is held.
+func (c *Cluster) has(id int) bool { return id >= 0 && id < len(c.places) }
+
 // runs reports whether there is a node with this number, and it runs. The lock is held.
-func (c *Cluster) runs(id int) bool { return id >= 0 && id < len(c.places) && c.places[id].node != nil }
+func (c *Cluster) runs(id int) bool { return c.has(id) && c.places[id].node != nil }
 
 // node returns a node that runs.
 func (c *Cluster) node(id int) (*clusterNode, error) {
@@ -336,7 +339,7 @@ func (c *Cluster) node(id int) (*clusterNode, error) {
 // stays, for the next Start. One that has ended by itself, and would begin anew, stays down too.
 func (c *Cluster) Kill(id int) error {
 	c.mu.Lock()
-	if id < 0 || id >= len(c.places) {
+	if !c.has(id) {
 		c.mu.Unlock()
 		return ErrNoNode
 	}
@@ -384,7 +387,7 @@ func (c *Cluster) Partition(ids ...int) error {
 	w := c.lock()
 	defer c.unlock()
 	for _, id := range ids {
-		if id < 0 || id >= len(c.places) {
+		if !c.has(id) {
 			return ErrNoNode
 		}
 	}
@@ -402,7 +405,7 @@ func (c *Cluster) Heal() {
 func (c *Cluster) Prefer(id, priority int) error {
 	w := c.lock()
 	defer c.unlock()
-	if id < 0 || id >= len(c.places) {
+	if !c.has(id) {
 		return ErrNoNode
 	}
 	w.Prefer(id, priority)
@@ -574,7 +577,7 @@ func (c *Cluster) NodeURL(id int) string {
 
 // identity is that of a node that there is.
 func (c *Cluster) identity(id int) *nodeIdentity {
-	if id < 0 || id >= len(c.places) {
+	if !c.has(id) {
 		panic(fmt.Sprintf("server: %v: %d, in a cluster with nodes 0 to %d", ErrNoNode, id, len(c.places)-1))
 	}
 	return &c.places[id].identity

@@ -144,7 +144,7 @@ func (n *clusterNode) hint(s *standing) *pb.LeaderInfo {
 	named := rewrite(n.id, s.whom)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if named < 0 || named >= len(c.places) {
+	if !c.has(named) {
 		return &pb.LeaderInfo{HttpAddress: s.leader.HttpAddress, HttpPort: s.leader.HttpPort}
 	}
 	return c.places[named].identity.leaderInfo()
