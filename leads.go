@@ -19,14 +19,13 @@ import (
 // everything. Who is denied even so is not told, and stays.
 var leaderQuestion = messages.Request(&messages.EventRead{Stream: "leader-question", RequireLeader: true})
 
-// watch returns when to ask, and what ends that; never if there is nothing to ask. A leader that has stepped down goes unnoticed for as
-// long as one that is silent.
-func (c *Client) watch() (<-chan time.Time, func()) {
+// watch returns when to ask: never if there is nothing to ask. A leader that has stepped down goes unnoticed for as long as one that is
+// silent.
+func (c *Client) watch() <-chan time.Time {
 	if c.seeker == nil || c.preference != cluster.Leader {
-		return nil, func() {}
+		return nil
 	}
-	ticker := time.NewTicker(c.heartbeatInterval + c.heartbeatTimeout)
-	return ticker.C, ticker.Stop
+	return time.Tick(c.heartbeatInterval + c.heartbeatTimeout)
 }
 
 // ask puts the question to a node, and has the answer followed as that to a call would be. One that leads by now, and did not a moment

@@ -32,8 +32,7 @@ func (c *Client) supervise(ctx context.Context, cn *conn.Conn) {
 	rest, resting := time.NewTimer(0), false
 	<-rest.C
 	defer rest.Stop()
-	look, end := c.watch()
-	defer end()
+	look := c.watch()
 	heed := func(h hint) {
 		switch h.leads {
 		case nil:
