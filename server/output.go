@@ -42,7 +42,7 @@ type output struct {
 	free   [][]byte
 	pages  [][]byte // buffers for what is given
 	kept   int      // bytes of pages
-	bytes  int      // not yet written, those under way included
+	bytes  int      // of urgent and chunks: what is under way does not count
 	frames int      // likewise
 	final  error    // the peer is told this and then the session ends: nothing more is added
 	ahead  bool     // the events of the last write that had replies too went before these
@@ -185,20 +185,19 @@ type batch struct {
 	ahead   bool            // the events go before the chunks
 	buffers net.Buffers     // all of the above as the socket takes them
 	rest    net.Buffers     // what of them is not written yet
-	bytes   int             // of urgent and chunks
-	frames  int             // likewise
 	dirty   []*subscription // subscriptions to look at
 	final   error
 }
 
-// take moves everything that waits into b, and reports whether there was anything.
+// take moves everything that waits into b, and reports whether there was anything. It is pending no more, as on a real
+// server: a peer that has read it all may have asked again before the write goroutine learns that it is written.
 func (o *output) take(b *batch) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	b.urgent, o.urgent = o.urgent, b.urgent[:0]
 	b.chunks, o.chunks = o.chunks, b.chunks[:0]
 	b.dirty, o.dirty = o.dirty, b.dirty[:0]
-	b.bytes, b.frames = o.bytes, o.frames // those of the batch before were subtracted when it was written
+	o.bytes, o.frames = 0, 0
 	b.final = o.final
 	o.open = false
 	confirmed := false
@@ -219,8 +218,6 @@ func (o *output) take(b *batch) bool {
 func (o *output) written(b *batch) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.bytes -= b.bytes
-	o.frames -= b.frames
 	for i, c := range b.chunks {
 		o.recycle(c)
 		b.chunks[i] = nil

@@ -276,7 +276,8 @@ func TestASlowReaderIsCut(t *testing.T) {
 	w.quiet()
 }
 
-// TestManyPendingFrames: it is not only the bytes that count.
+// TestManyPendingFrames: it is not only the bytes that count. What is under way does not: whoever has read it may ask for
+// more before the write goroutine learns that it is written.
 func TestManyPendingFrames(t *testing.T) {
 	o := newOutput()
 	f := frame(t, messages.ID{1}, messages.Raw(messages.Pong, nil))
@@ -287,9 +288,12 @@ func TestManyPendingFrames(t *testing.T) {
 	require.ErrorIs(t, o.sendUrgent(messages.HeartbeatRequest, messages.ID{1}), errSlowReader)
 	var b batch
 	require.True(t, o.take(&b))
-	require.ErrorIs(t, o.send(f), errSlowReader, "what is being written counts")
+	require.NoError(t, o.give(make([]byte, maxPendingBytes+1)))
+	require.ErrorIs(t, o.send(f), errSlowReader)
 	o.written(&b)
-	require.NoError(t, o.send(f))
+	require.ErrorIs(t, o.send(f), errSlowReader, "what waits is still there")
+	require.True(t, o.take(&b))
+	require.NoError(t, o.send(f), "all of it is under way")
 }
 
 // TestHeartbeatsOvertake: the answer to a heartbeat goes in front of what waits.
