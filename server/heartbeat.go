@@ -21,12 +21,12 @@ var (
 
 // watch asks a silent peer whether it lives and ends the session of one that does not answer. The checks run on a grid
 // that starts with the connection: a request follows 2 to 4 s after the last byte, and the end 1 s later. Any byte is a
-// sign of life, of whatever frame.
+// sign of life, of whatever frame. Silent is who was waited for all the time: while it is served its bytes lie in the socket.
 func (c *session) watch() {
 	started := time.Now()
 	timer := time.NewTimer(heartbeatInterval)
 	defer timer.Stop()
-	var seen int64
+	seen := uint64(1) // the first wait for the peer
 	var asked uint64
 	waiting := false
 	for {
@@ -39,10 +39,10 @@ func (c *session) watch() {
 			c.end(errNoFirstFrame)
 			return
 		}
-		received := c.received.Load()
+		turn := c.turns.Load()
 		switch {
-		case received != seen || c.holding.Load() || c.server.paused():
-			seen, waiting = received, false
+		case turn != seen || turn%2 == 0 || c.server.paused():
+			seen, waiting = turn, false
 			timer.Reset(heartbeatInterval)
 		case waiting:
 			c.end(errSilent)

@@ -1,12 +1,15 @@
 package server
 
 import (
+	"context"
+	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/goeventstore/eventstore/internal/memnet"
 	"github.com/goeventstore/eventstore/messages"
 )
 
@@ -73,6 +76,51 @@ func TestHeartbeatTimes(t *testing.T) {
 					require.Equal(t, test.closed, when)
 				}
 			})
+		})
+	}
+}
+
+// slowLog takes its time over one line.
+type slowLog struct {
+	slog.Handler
+	line string
+	time time.Duration
+}
+
+func (slowLog) Enabled(context.Context, slog.Level) bool { return true }
+
+func (l slowLog) WithAttrs([]slog.Attr) slog.Handler { return l }
+
+func (l slowLog) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == l.line {
+		time.Sleep(l.time) // virtual
+	}
+	return nil
+}
+
+// TestWhoIsServedIsNotSilent: however long a server takes over a request, what comes behind that lies in the socket. No time is
+// short enough or long enough for the peer to be blamed, or to be asked at the wrong moment.
+func TestWhoIsServedIsNotSilent(t *testing.T) {
+	for _, ms := range []int{1900, 2000, 2100, 3000, 3900, 4000, 4100, 5000, 6500, 9000} {
+		takes := time.Duration(ms) * time.Millisecond
+		synctest.Test(t, func(t *testing.T) {
+			network := memnet.New()
+			log := slog.New(slowLog{slog.DiscardHandler, "bad request", takes})
+			s, err := Start(Config{Listen: network.Listen, DB: folder(t), Logger: log})
+			require.NoError(t, err)
+			defer func() { require.NoError(t, s.Close()) }()
+			p := (&node{s, network}).peer(t)
+			p.send(messages.Raw(messages.Command(0x77), nil))
+			time.Sleep(time.Millisecond)
+			ping := p.send(messages.Raw(messages.Ping, nil))
+			var commands []messages.Command
+			for len(commands) == 0 || commands[len(commands)-1] != messages.Pong {
+				f, _, ok := p.listen(time.Now())
+				require.True(t, ok, "%v: %v", takes, commands)
+				commands = append(commands, f.Command)
+				require.Equal(t, f.Command == messages.Pong, f.ID == ping)
+			}
+			require.Equal(t, []messages.Command{messages.BadRequest, messages.Pong}, commands, "%v", takes)
 		})
 	}
 }

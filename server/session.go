@@ -25,10 +25,10 @@ type session struct {
 	log    *slog.Logger
 
 	out      *output
-	received atomic.Int64  // bytes that came: any byte is a sign of life (4.16)
+	received atomic.Int64  // bytes that came
+	turns    atomic.Uint64 // of the read goroutine, between waiting for the peer, when it is odd, and serving it
 	framed   atomic.Bool   // a whole frame came
 	version  atomic.Uint32 // of IdentifyClient: 0 has 32-bit numbers, 1 has 64-bit ones, all else is of no use (4.17)
-	holding  atomic.Bool   // the read goroutine waits for the writer and so does not read
 
 	cause   atomic.Pointer[error]
 	stop    chan struct{}  // closed by end; nobody sends
@@ -103,7 +103,9 @@ func (c *session) endCause() error {
 type countingReader session
 
 func (r *countingReader) Read(b []byte) (int, error) {
+	r.turns.Add(1)
 	n, err := r.conn.Read(b)
+	r.turns.Add(1)
 	r.received.Add(int64(n))
 	return n, err
 }

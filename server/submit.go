@@ -32,13 +32,11 @@ func (c *session) submit(r *request, size int) error {
 func (c *session) reserve(size int) error {
 	for !c.out.reserve(size) {
 		c.wakeWriter()
-		c.holding.Store(true)
 		select {
 		case <-c.out.room:
 		case <-c.stop:
 			return errServerClosed // it has a cause already, the first one counts
 		}
-		c.holding.Store(false)
 	}
 	return nil
 }
