@@ -11,14 +11,16 @@ import (
 // clock asks a silent peer for a heartbeat, ends the connection when that is not answered, and tells the calls whose time
 // is up. Heartbeat states: listening (bytes came within the interval), asked (a request is queued since `asked`).
 // listening -> asked after HeartbeatInterval without a byte; asked -> listening by any byte; asked -> end when that is
-// overdue.
+// overdue. A peer is silent when the read loop waited for it all the time: what comes while that serves lies in the socket.
 //
 // It also ends the connection when the peer takes nothing of what is written for the time of a call, alive or not.
 //
 // It sleeps no longer than the time limit of a call, so that whatever is sent while it sleeps is not yet due when it wakes,
 // and deadlines are met exactly without anybody waking it.
 func (c *Conn) clock() {
-	var asked time.Duration // when the pending heartbeat was sent; 0: none is
+	var asked time.Duration  // when the pending heartbeat was sent; 0: none is
+	var served time.Duration // when the read loop was last seen at something else than waiting
+	var seen uint64          // its turn then
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	wake := c.now()
@@ -42,11 +44,14 @@ func (c *Conn) clock() {
 			timer.Reset(wake - now)
 			continue
 		}
+		if turn := c.turns.Load(); turn != seen || turn%2 == 0 {
+			served, seen = now, turn
+		}
 		heard := time.Duration(c.heard.Load())
 		switch {
 		case asked > 0 && heard >= asked:
 			asked = 0
-		case asked > 0 && now >= c.overdue(now, asked, heard):
+		case asked > 0 && now >= c.overdue(now, asked, heard, served):
 			c.lost(ErrHeartbeatTimeout)
 			return
 		}
@@ -61,7 +66,7 @@ func (c *Conn) clock() {
 		}
 		next := heard + c.cfg.HeartbeatInterval
 		if asked > 0 {
-			next = max(c.overdue(now, asked, heard), asked+c.cfg.HeartbeatTimeout)
+			next = max(c.overdue(now, asked, heard, served), asked+c.cfg.HeartbeatTimeout)
 		}
 		if writing > 0 {
 			next = min(next, writing+c.patience())
@@ -77,12 +82,12 @@ func (c *Conn) patience() time.Duration { return max(c.cfg.Timeout, c.cfg.Heartb
 // overdue is when the peer must have shown life that was asked for one. A request that stands behind others and is not written
 // yet says nothing about the peer, and one that was sent a lot since it was last heard may be busy with that, as the
 // network's buffers may be.
-func (c *Conn) overdue(now, asked, heard time.Duration) time.Duration {
+func (c *Conn) overdue(now, asked, heard, served time.Duration) time.Duration {
 	sent := time.Duration(c.beat.Load())
 	if sent < asked {
 		return now + c.cfg.HeartbeatTimeout
 	}
-	at := sent + c.cfg.HeartbeatTimeout
+	at := max(sent, served) + c.cfg.HeartbeatTimeout
 	if bulk := time.Duration(c.bulk.Load()); bulk > heard {
 		at = max(at, bulk+c.patience())
 	}

@@ -68,9 +68,10 @@ type Conn struct {
 	log       *slog.Logger
 	numbers32 bool // the server is older than IdentifyClient
 
-	epoch time.Time    // what heard and the deadlines count from
-	heard atomic.Int64 // when the last byte came, since epoch
-	late  atomic.Int64 // frames that nobody waited for any more
+	epoch time.Time     // what heard and the deadlines count from
+	heard atomic.Int64  // when the last byte came, since epoch
+	turns atomic.Uint64 // of the read loop, between waiting for bytes, when it is odd, and serving what came
+	late  atomic.Int64  // frames that nobody waited for any more
 
 	// How the write loop gets on, times since epoch.
 	written atomic.Int64 // bytes of the outbox's total

@@ -135,6 +135,53 @@ func TestSilenceEndsTheConnection(t *testing.T) {
 	})
 }
 
+// slow takes its time over an answer.
+type slow struct {
+	waiter
+	takes time.Duration
+}
+
+func (w slow) Reply(command messages.Command, body []byte) {
+	time.Sleep(w.takes) // virtual
+	w.waiter.Reply(command, body)
+}
+
+// However long the read loop takes over an answer, what the server sends meanwhile lies in the socket: it is not blamed. When it
+// really falls silent behind that, this is noticed as soon as ever.
+func TestTheServerIsNotBlamedForASlowReadLoop(t *testing.T) {
+	for _, ms := range []int{1000, 1999, 2001, 3400, 3499, 3501, 4999, 5001, 6600} {
+		takes := time.Duration(ms) * time.Millisecond
+		synctest.Test(t, func(t *testing.T) {
+			cfg := dialer(scripted.Listen(t, scripted.Identified(func(p *scripted.Peer) {
+				for pings := 0; pings < 2; {
+					switch f := p.Next(); f.Command {
+					case messages.HeartbeatRequest:
+						p.Send(messages.HeartbeatResponse, f.ID, "")
+					default:
+						pings++
+						p.Send(messages.Pong, f.ID, "")
+					}
+				}
+				scripted.Drain(p)
+			})))
+			cfg.Timeout = time.Minute
+			c, err := conn.Dial(t.Context(), cfg)
+			require.NoError(t, err)
+			w := slow{make(waiter, 1), takes}
+			require.NoError(t, c.Call(c.NextTicket(), messages.Raw(messages.Ping, nil), nil, w, false))
+			require.NoError(t, (<-w.waiter).err, "%v", takes)
+			require.NoError(t, c.Err())
+			last, _, err := call(c, "")
+			require.NoError(t, err)
+			require.NoError(t, (<-last).err, "%v", takes)
+			start := time.Now()
+			<-c.Done()
+			require.ErrorIs(t, c.Err(), conn.ErrHeartbeatTimeout)
+			require.Equal(t, 3500*time.Millisecond, time.Since(start), "%v", takes)
+		})
+	}
+}
+
 // Any byte is a sign of life: a frame that drips in for a minute keeps the connection.
 func TestDrippingBytesAreLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -82,7 +82,9 @@ func readCause(err error) error {
 type hearing struct{ c *Conn }
 
 func (h hearing) Read(b []byte) (int, error) {
+	h.c.turns.Add(1)
 	n, err := h.c.nc.Read(b)
+	h.c.turns.Add(1)
 	if n > 0 {
 		h.c.received.Add(int64(n))
 		h.c.heard.Store(int64(h.c.now()))
