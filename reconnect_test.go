@@ -82,7 +82,7 @@ func TestTenThousandReconnectsLeaveNothingBehind(t *testing.T) {
 			}
 			t.Logf("heap %d and %d bytes, %d goroutines", heap, m.HeapAlloc, goroutines)
 			require.Less(t, float64(m.HeapAlloc), 1.1*float64(heap))
-			require.Equal(t, goroutines, runtime.NumGoroutine())
+			require.LessOrEqual(t, runtime.NumGoroutine(), goroutines)
 		}
 		require.NoError(t, c.Close())
 		require.NoError(t, srv.Close())

@@ -692,7 +692,7 @@ func TestAThousandConsumers(t *testing.T) {
 		}
 		write(t, c, 0, 20)
 		synctest.Wait()
-		require.Equal(t, before, runtime.NumGoroutine())
+		require.LessOrEqual(t, runtime.NumGoroutine(), before)
 		for _, one := range all {
 			gets(t, one, 0, 20)
 			require.NoError(t, one.Close())
