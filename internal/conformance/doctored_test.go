@@ -147,7 +147,7 @@ func TestReplayFindsWhatIsWrong(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			rec, lines := recorded(t, basic)
 			p := newPlayer(t, eventstoretest.Run(t, eventstoretest.ForceEmbedded()), rec, c.doctor(t, lines))
-			p.wait = 300 * time.Millisecond // what is too many in a recording never comes
+			p.wait = 3 * time.Second // what is too many in a recording never comes
 			p.play()
 			require.Empty(t, p.problems)
 			found := slices.DeleteFunc(p.found, func(d difference) bool {
@@ -169,11 +169,12 @@ func TestReplayFindsWhatIsWrong(t *testing.T) {
 
 // TestReplaySeesAConnectionThatStaysOpen.
 func TestReplaySeesAConnectionThatStaysOpen(t *testing.T) {
+	t.Parallel() // it waits for what does not come
 	lines, err := parseVectors([]byte("connection\n> 170000000300000102030405060708090a0b0c0d0e0f68656c6c6f\n" +
 		"< 170000000400000102030405060708090a0b0c0d0e0f68656c6c6f\nclosed\n"))
 	require.NoError(t, err)
 	p := newPlayer(t, eventstoretest.Run(t, eventstoretest.ForceEmbedded()), &recording{}, lines)
-	p.wait = 300 * time.Millisecond
+	p.wait = 3 * time.Second
 	p.play()
 	require.Empty(t, p.problems)
 	require.Equal(t, []difference{{4, "connection", "closed", "open"}}, p.found)

@@ -21,7 +21,7 @@ func TestEntriesMustBeTrue(t *testing.T) {
 		rec, lines := recorded(t, path)
 		change(rec)
 		p := newPlayer(t, eventstoretest.Run(t, eventstoretest.ForceEmbedded()), rec, lines)
-		p.wait = time.Second
+		p.wait = 3 * time.Second
 		p.play()
 		return append(p.problems, rec.unlisted(nil)...)
 	}
@@ -201,6 +201,7 @@ func TestRawFramesCanBeLeftOut(t *testing.T) {
 
 // TestToldInWords: what is told in words is left out or sent in bytes, and an entry that does neither fails.
 func TestToldInWords(t *testing.T) {
+	t.Parallel() // it waits for what does not come
 	lines, err := parseJSONL([]byte(`{"n": 1, "ms": 0, "event": "connected", "conn": "a"}
 {"n": 2, "ms": 1, "event": "step", "what": "a ping, byte by byte"}
 {"n": 3, "ms": 90, "conn": "a", "dir": "s2c", "cmd": 4, "name": "Pong", "flags": 0, "corr": "546981117bad09518ba015d6de3970f1", "auth": null, "payload": ""}
@@ -210,7 +211,7 @@ func TestToldInWords(t *testing.T) {
 	require.NoError(t, err)
 	play := func(rec *recording) *player {
 		p := newPlayer(t, eventstoretest.Run(t, eventstoretest.ForceEmbedded()), rec, lines)
-		p.wait = 100 * time.Millisecond
+		p.wait = 3 * time.Second
 		p.play()
 		return p
 	}
@@ -232,6 +233,7 @@ func TestToldInWords(t *testing.T) {
 // TestRaces: what chance made is not compared, but that there is an answer is, and of which kind. An entry that leaves
 // nothing to chance fails.
 func TestRaces(t *testing.T) {
+	t.Parallel() // it waits for what does not come
 	lines, err := parseJSONL([]byte(`{"n": 1, "event": "connected", "conn": "a"}
 {"n": 2, "conn": "a", "dir": "c2s", "cmd": 3, "name": "Ping", "flags": 0, "corr": "546981117bad09518ba015d6de3970f1", "auth": null, "payload": "01"}
 {"n": 3, "conn": "a", "dir": "s2c", "cmd": 4, "name": "Pong", "flags": 0, "corr": "546981117bad09518ba015d6de3970f1", "auth": null, "payload": "02"}
@@ -242,7 +244,7 @@ func TestRaces(t *testing.T) {
 	require.NoError(t, err)
 	rec := &recording{races: []race{{lineRange{3, 6}, "w"}, {lineRange{1, 2}, "none"}}}
 	p := newPlayer(t, eventstoretest.Run(t, eventstoretest.ForceEmbedded()), rec, lines)
-	p.wait = 100 * time.Millisecond
+	p.wait = 3 * time.Second
 	p.play()
 	require.Equal(t, []string{"frames 1-2, a race (none): there is no answer"}, p.problems)
 	require.Equal(t, []difference{{4, "frame", "Pong", none}, {6, "command", "WriteEventsCompleted", "Pong 01"}}, p.found)
