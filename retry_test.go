@@ -31,6 +31,7 @@ func play(t *testing.T, serve func(p *scripted.Peer), test func(t *testing.T, c 
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, c.Close()) })
 		test(t, c)
+		synctest.Wait() // what the script says that nobody waits for
 	})
 }
 
