@@ -87,10 +87,11 @@ func (s State) String() string {
 const connectTime = 10 * time.Second
 
 // Connect returns a client that is connected and identified. It tries until ctx ends, or for 10 s when ctx has no deadline,
-// and then returns the last error of each address; a port that does not speak the protocol (HTTP, TLS where plain was
-// asked for and the other way round, a certificate that is not accepted) ends it at once. The credentials are not
-// checked here, but by WithAuthenticate: with wrong ones the first call fails with ErrNotAuthenticated. A cluster that does not know its
-// users yet, since there was no leader so far, is waited for; so is a node of tcp:// with WithAuthenticate.
+// and then returns the last error of each address, and what was under way when the time was up; a port that does not speak
+// the protocol (HTTP, TLS where plain was asked for and the other way round, a certificate that is not accepted) ends it
+// at once. The credentials are not checked here, but by WithAuthenticate: with wrong ones the first call fails with
+// ErrNotAuthenticated. A cluster that does not know its users yet, since there was no leader so far, is waited for; so is a
+// node of tcp:// with WithAuthenticate.
 //
 // ParseTarget tells what a target may be. An option beats what the target says.
 func Connect(ctx context.Context, target string, opts ...Option) (*Client, error) {
@@ -197,8 +198,12 @@ func (c *Client) connect(ctx context.Context) (*conn.Conn, error) {
 		if err == nil {
 			return cn, nil
 		}
+		if ctx.Err() == nil {
+			failures.note(addr, err)
+		} else { // that the time was up does not take the place of what was wrong until then
+			failures = append(failures, failure{addr, err})
+		}
 		final := errors.Is(err, conn.ErrRefused) || errors.Is(err, ErrNotAuthenticated) || errors.Is(err, ErrArgument)
-		failures.note(addr, err)
 		if !final && sleep(ctx, waits) == nil {
 			continue
 		}

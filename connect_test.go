@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -131,7 +132,7 @@ func TestAClusterByGossip(t *testing.T) {
 	_, err = eventstore.Connect(t.Context(), "gossip://"+seed+"?tls=true")
 	require.ErrorIs(t, err, eventstore.ErrRefused)
 	require.ErrorContains(t, err, "the node speaks plain HTTP on this port")
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	_, err = eventstore.Connect(ctx, "gossip://"+seed+"?tls=true&gossip=http")
 	require.ErrorIs(t, err, cluster.ErrNoNode)
@@ -175,6 +176,26 @@ func TestTheResolverIsAskedEachTime(t *testing.T) {
 			require.Equal(t, 1, strings.Count(err.Error(), says), "%v", err)
 		}
 		require.NoError(t, srv.Close())
+	})
+}
+
+// The attempt that is under way when the time is up does not hide what was wrong until then.
+func TestTheEndOfTheTimeHidesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dials := 0
+		dial := func(ctx context.Context, _, addr string) (net.Conn, error) {
+			if dials++; dials < 3 {
+				return nil, fmt.Errorf("refused for the %d. time", dials)
+			}
+			<-ctx.Done()
+			return nil, fmt.Errorf("dial %s: %w", addr, ctx.Err())
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		_, err := eventstore.Connect(ctx, "tcp://a:1", eventstore.WithDialer(dial))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.EqualError(t, err, "connect at a:1, attempt 3: connect to a:1: refused for the 2. time\n"+
+			"connect to a:1: dial a:1: context deadline exceeded")
 	})
 }
 
