@@ -198,7 +198,7 @@ func (c *Client) connect(ctx context.Context) (*conn.Conn, error) {
 		if err == nil {
 			return cn, nil
 		}
-		if ctx.Err() == nil {
+		if until, _ := ctx.Deadline(); ctx.Err() == nil && time.Now().Before(until) {
 			failures.note(addr, err)
 		} else { // that the time was up does not take the place of what was wrong until then
 			failures = append(failures, failure{addr, err})
