@@ -100,7 +100,7 @@ func Leaser(t *testing.T, s, other LeaserStore) {
 		l := acquire(t, s, "silent", short)
 		require.NoError(t, l.Save(t.Context(), "silent", eventstore.After(1)))
 		next := acquire(t, other, "silent", long)
-		require.GreaterOrEqual(t, time.Since(began), short)
+		require.Greater(t, time.Since(began), short-2*time.Millisecond) // stores may count in milliseconds
 		refused(t, l, "silent")
 		at, err := next.Load(t.Context(), "silent")
 		require.NoError(t, err)
