@@ -168,7 +168,7 @@ func TestConnectToNobodySaysWhereAndWhy(t *testing.T) {
 	require.NoError(t, err)
 	addr := l.Addr().String()
 	require.NoError(t, l.Close())
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	_, err = eventstore.Connect(ctx, "tcp://"+addr)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
