@@ -56,6 +56,7 @@ func TestTheLogHasNoSecrets(t *testing.T) {
 		require.ErrorIs(t, err, eventstore.ErrAccessDenied)
 		texts += err.Error()
 		require.NoError(t, c.Ping(t.Context()))
+		synctest.Wait() // until it is answered twice
 		l.cut()
 		_, err = c.Append(t.Context(), "s", eventstore.Any, events)
 		require.NoError(t, err)
