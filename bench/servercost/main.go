@@ -1,7 +1,7 @@
 // Command servercost measures what the embedded server costs beside a server that only counts:
 //
 //	go run -C bench ./servercost               # prints a table
-//	go run -C bench ./servercost -gate         # and fails when a ratio is a quarter over its limit
+//	go run -C bench ./servercost -gate         # and fails when a ratio stays a quarter over its limit
 //	go run -C bench ./servercost -profile DIR  # and writes CPU profiles of the embedded server
 //
 // Each server runs in a process of its own, and its cost is the CPU time, user and system, that this process took while a
@@ -34,7 +34,7 @@ import (
 func main() {
 	var o options
 	flag.IntVar(&o.rounds, "rounds", 5, "how often each server is measured in each case")
-	flag.BoolVar(&o.gate, "gate", false, "leave out the cases without a limit, and fail when a ratio is a quarter over its limit")
+	flag.BoolVar(&o.gate, "gate", false, "leave out the cases without a limit, and fail when a ratio stays a quarter over its limit")
 	flag.StringVar(&o.profile, "profile", "", "a folder for CPU profiles of the embedded server")
 	child := flag.String("child", "", "be the server of this name, for this program's own use")
 	memory := flag.Bool("memory", false, "with -child: over memory")
@@ -67,8 +67,17 @@ type sample struct {
 
 func (s *sample) perOp() time.Duration { return s.Cost.CPU / time.Duration(s.Ops) }
 
-// noise is what a gate allows for other work on the machine: it costs the larger server more than the smaller one.
-const noise = 1.25
+// samples are the cheapest round of each server.
+type samples [len(servers)]sample
+
+func (s *samples) ratio() float64 { return float64(s[1].perOp()) / float64(s[0].perOp()) }
+
+const (
+	// noise is what a gate allows for other work on the machine: it costs the larger server more than the smaller one.
+	noise = 1.25
+	// tries is how often a gate measures a case that is over its limit: other work ends, and what is dear stays so.
+	tries = 4
+)
 
 // compare measures all cases and prints them.
 func compare(o *options, out io.Writer) error {
@@ -81,11 +90,17 @@ func compare(o *options, out io.Writer) error {
 			continue
 		}
 		best, err := c.best(o)
+		for try := 1; err == nil && o.gate && try < tries && best.ratio() > noise*c.Limit; try++ {
+			var again samples
+			if again, err = c.best(o); err == nil && again.ratio() < best.ratio() {
+				best = again
+			}
+		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.Name, err)
 		}
-		ratio := float64(best[1].perOp()) / float64(best[0].perOp())
-		c.print(w, best, ratio)
+		ratio := best.ratio()
+		c.print(w, &best, ratio)
 		if c.Limit > 0 && ratio > noise*c.Limit {
 			over = append(over, fmt.Sprintf("%s: %.1f times the canned server's CPU, at most %.0f", c.Name, ratio, c.Limit))
 		}
@@ -100,7 +115,7 @@ func compare(o *options, out io.Writer) error {
 }
 
 // best measures a case and returns the cheapest round of each server.
-func (c *loadCase) best(o *options) (best [len(servers)]sample, err error) {
+func (c *loadCase) best(o *options) (best samples, err error) {
 	for round := range o.rounds {
 		for i := range servers {
 			i = (i + round) % len(servers) // the order takes turns
@@ -120,7 +135,7 @@ func (c *loadCase) best(o *options) (best [len(servers)]sample, err error) {
 	return best, nil
 }
 
-func (c *loadCase) print(w io.Writer, best [len(servers)]sample, ratio float64) {
+func (c *loadCase) print(w io.Writer, best *samples, ratio float64) {
 	for i, name := range servers {
 		s := &best[i]
 		ops := float64(s.Ops)
