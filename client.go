@@ -215,7 +215,8 @@ func (c *Client) connect(ctx context.Context) (*conn.Conn, error) {
 	}
 }
 
-// failures keeps the last error of each address, in the order of their first.
+// failures keeps the last error of each address, in the order of their first, and behind them that of the attempt for which
+// the time was too short.
 type failures []failure
 
 type failure struct {

@@ -99,9 +99,8 @@ func compare(o *options, out io.Writer) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.Name, err)
 		}
-		ratio := best.ratio()
-		c.print(w, &best, ratio)
-		if c.Limit > 0 && ratio > noise*c.Limit {
+		c.print(w, &best)
+		if ratio := best.ratio(); c.Limit > 0 && ratio > noise*c.Limit {
 			over = append(over, fmt.Sprintf("%s: %.1f times the canned server's CPU, at most %.0f", c.Name, ratio, c.Limit))
 		}
 	}
@@ -135,7 +134,7 @@ func (c *loadCase) best(o *options) (best samples, err error) {
 	return best, nil
 }
 
-func (c *loadCase) print(w io.Writer, best *samples, ratio float64) {
+func (c *loadCase) print(w io.Writer, best *samples) {
 	for i, name := range servers {
 		s := &best[i]
 		ops := float64(s.Ops)
@@ -145,9 +144,9 @@ func (c *loadCase) print(w io.Writer, best *samples, ratio float64) {
 		case name != embedded:
 			_, _ = fmt.Fprintln(w, "\t\t")
 		case c.Limit == 0:
-			_, _ = fmt.Fprintf(w, "%.1f\t\t\n", ratio)
+			_, _ = fmt.Fprintf(w, "%.1f\t\t\n", best.ratio())
 		default:
-			_, _ = fmt.Fprintf(w, "%.1f\t%.0f\t\n", ratio, c.Limit)
+			_, _ = fmt.Fprintf(w, "%.1f\t%.0f\t\n", best.ratio(), c.Limit)
 		}
 	}
 }

@@ -39,7 +39,7 @@ func TestTable(t *testing.T) {
 		{Cost: contend.Cost{CPU: time.Second, Allocs: 10, Bytes: 100}, Ops: 10, Elapsed: time.Second},
 		{Cost: contend.Cost{CPU: 5 * time.Second, Allocs: 20, Bytes: 200}, Ops: 10, Elapsed: time.Second},
 	}
-	(&loadCase{Name: "a case", Limit: 4}).print(&out, &best, best.ratio())
+	(&loadCase{Name: "a case", Limit: 4}).print(&out, &best)
 	require.Equal(t, "a case\tcanned\t100ms\t10\t1.000\t10\t\t\t\n"+
 		"a case\tembedded\t500ms\t10\t2.000\t20\t5.0\t4\t\n", out.String())
 }

@@ -109,7 +109,8 @@ func TestALostLeadTakesEverythingAlong(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, slice.Events[n].Event.ID, e.Event.ID)
 		}
-		synctest.Wait()                  // until the old connection has ended, the member takes what it has of the old group
+		// Until the old connection has ended, the member takes what it has of the old group.
+		synctest.Wait()
 		for n := range before + behind { // of the group of this node, which nobody has been a member of
 			m, err := group.Recv(ctx)
 			require.NoError(t, err)
